@@ -1,0 +1,37 @@
+"""Weights that are computed from free tensors, so that they keep a property.
+
+``import holdfast as parametrize`` runs code written for
+``torch.nn.utils.parametrize`` and ``torch.nn.utils.parametrizations``.
+"""
+
+from . import errors, linalg, maps, sets
+from .core.cache import cached
+from .core.chain import ParametrizationList
+from .core.classes import is_parametrized, type_before_parametrizations
+from .core.memo import remember
+from .core.parametrization import Parametrization
+from .core.registration import register_parametrization
+from .core.removal import remove_parametrizations
+from .core.transfer import transfer_parametrizations_and_params
+from .model.optim import swap_parameters
+from .recipes import orthogonal, spectral_norm, weight_norm
+
+__all__ = [
+    "Parametrization",
+    "ParametrizationList",
+    "cached",
+    "errors",
+    "is_parametrized",
+    "linalg",
+    "maps",
+    "orthogonal",
+    "register_parametrization",
+    "remember",
+    "remove_parametrizations",
+    "sets",
+    "spectral_norm",
+    "swap_parameters",
+    "transfer_parametrizations_and_params",
+    "type_before_parametrizations",
+    "weight_norm",
+]

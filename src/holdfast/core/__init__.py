@@ -1,0 +1,1 @@
+"""The mechanism; it knows no concrete map."""

@@ -1,0 +1,241 @@
+"""Scopes: inside ``with cached():`` every value is computed once per grad mode.
+
+Note [What a scope may serve]
+    A scope serves reads in the thread that opened it, while the generator that opened
+    it (if one did) is running, and in the situation it was opened in: function
+    transforms, saved-tensor hooks, a running backward pass and dispatch modes all give
+    tensors a meaning that ends with them. So an activation checkpoint inside a scope
+    runs the same operations in its forward pass and in its recomputation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterable
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .entry import Entry, tensors_of, trackable
+from .memo import read_remembering
+
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
+
+_is_traced = torch.compiler.is_dynamo_compiling
+_saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+_backward_pass = torch._C._current_graph_task_id
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
+
+Entries = dict["ParametrizationList", Entry]
+
+
+class Scope:
+    """The values computed between entering and leaving one ``cached()``."""
+
+    __slots__ = ("frame", "hooks", "modes", "modules", "open", "parent", "simple", "task", "values")
+
+    def __init__(
+        self,
+        parent: Scope | None,
+        modules: frozenset[nn.Module] | None,
+        frame: FrameType | None,
+    ) -> None:
+        self.parent = parent
+        self.modules = modules
+        self.frame = frame
+        self.modes = _dispatch_modes()
+        self.hooks, self.task = _saved_tensor_hooks(True), _backward_pass()
+        # serves every module wherever autograd does nothing out of the ordinary
+        limits = (modules, frame, self.hooks)
+        self.simple = limits == (None, None, None) and self.task < 0
+        # by grad mode: a value without a graph must never reach training
+        self.values: tuple[Entries, Entries] = ({}, {})
+        self.open = True
+
+    def serves(self, host: nn.Module, *, grad: bool) -> bool:
+        """Tell whether the scope holds for a module: Note [What a scope may serve]."""
+        return (
+            self.open
+            and (self.modules is None or host in self.modules)
+            and (self.frame is None or self.frame.f_back is not None)
+            and (
+                not grad
+                or (
+                    _backward_pass() == self.task
+                    and _saved_tensor_hooks(True) == self.hooks
+                )
+            )
+        )
+
+    def close(self) -> None:
+        """Free every value, also where somebody still holds this scope."""
+        self.open = self.simple = False
+        self.values[0].clear()
+        self.values[1].clear()
+        self.frame = self.hooks = None
+
+
+class _Innermost(threading.local):
+    """The innermost scope of a thread."""
+
+    scope: Scope | None = None
+
+
+innermost = _Innermost()
+
+
+def in_backward_pass() -> bool:
+    """Tell whether autograd is running, as in the recomputation of a checkpoint."""
+    return _backward_pass() != -1
+
+
+def read_in_scopes(
+    chain: ParametrizationList, host: nn.Module, scope: Scope | None, *, grad: bool
+) -> Tensor:
+    """Return the value that a scope holds, or compute it for the outermost one."""
+    serving: Scope | None = None
+    while scope is not None:
+        if scope.serves(host, grad=grad):
+            entry = scope.values[grad].get(chain)
+            if entry is not None and entry.is_current(chain):
+                return entry.value
+            serving = scope
+        scope = scope.parent
+    if serving is None:
+        return chain.evaluate()
+    return _store(chain, serving, grad=grad)
+
+
+def _store(chain: ParametrizationList, scope: Scope, *, grad: bool) -> Tensor:
+    """Compute a value and keep it in the outermost scope that serves it."""
+    with trackable():
+        value = chain.evaluate() if grad else read_remembering(chain)
+    if (
+        _dispatch_modes() == scope.modes
+        and not _is_transformed(value)
+        # without a version a change could not be seen
+        and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
+    ):
+        scope.values[grad][chain] = Entry.of(chain, value)
+    return value
+
+
+# The values of the scopes inside a graph that torch.compile traces; it cannot trace a
+# context variable. Outside a trace they are as they are here, so that entering or
+# leaving a scope in eager code fails no guard (C9).
+_traced_depth = 0
+_traced: tuple[dict[object, Tensor], dict[object, Tensor]] = ({}, {})
+
+
+def read_traced(chain: ParametrizationList) -> Tensor:
+    """Return the value inside a graph that is being traced."""
+    if not _traced_depth:
+        return chain.evaluate()
+    values = _traced[torch.is_grad_enabled()]
+    if chain not in values:
+        values[chain] = chain.evaluate()
+    return values[chain]
+
+
+class cached(contextlib.ContextDecorator):  # noqa: N801  # torch's name, used as a verb
+    """Compute each parametrized tensor at most once inside this scope.
+
+    A value is used again only while nothing that it was computed from has changed:
+    after an optimizer step, an assignment, ``load_state_dict``, ``train()`` and the
+    like the next read is fresh. Leaving the scope frees all values.
+
+    Args:
+        *modules: limit the scope to these modules and all below them; without any it
+            holds for every parametrized tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> class Noisy(torch.nn.Module):
+        ...     def forward(self, X):
+        ...         print("computing")
+        ...         return X
+        >>> layer = torch.nn.Linear(4, 4)
+        >>> _ = holdfast.register_parametrization(layer, "weight", Noisy())
+        computing
+        >>> with holdfast.cached():
+        ...     total = layer.weight.sum() + layer.weight.sum()
+        computing
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.modules = modules
+        self._entered: list[Scope] = []
+
+    def __enter__(self) -> None:
+        """Open the scope."""
+        if _is_traced():
+            _enter_traced()
+            return
+        hosts = None
+        if self.modules:
+            hosts = frozenset(_below(self.modules))
+        scope = Scope(innermost.scope, hosts, _generator_frame(sys._getframe(1)))
+        self._entered.append(scope)
+        innermost.scope = scope
+
+    def __exit__(self, *_: object) -> None:
+        """Close the scope and free its values."""
+        if _is_traced():
+            _exit_traced()
+            return
+        self._entered.pop().close()
+        scope = innermost.scope
+        while scope is not None and not scope.open:
+            scope = scope.parent  # also past scopes that were left out of order
+        innermost.scope = scope
+
+
+def _below(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return the modules and their descendants, without looking at their tensors."""
+    found = list(modules)
+    for module in found:
+        found.extend(child for child in module._modules.values() if child is not None)
+    return found
+
+
+def _enter_traced() -> None:
+    global _traced_depth
+    _traced_depth += 1
+
+
+def _exit_traced() -> None:
+    global _traced_depth
+    _traced_depth -= 1
+    if not _traced_depth:
+        _traced[0].clear()
+        _traced[1].clear()
+
+
+def _generator_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the generator that opens a scope for its own body.
+
+    A suspended frame has no caller, which is how a scope knows that it must not serve
+    the code that runs meanwhile. A generator behind ``contextlib.contextmanager``
+    opens the scope for its caller, so the search goes on there.
+    """
+    while frame is not None:
+        caller = frame.f_back
+        if frame.f_globals.get("__name__") == "contextlib":
+            frame = caller
+        elif not frame.f_code.co_flags & _SUSPENDABLE:
+            return None
+        elif caller is not None and caller.f_globals.get("__name__") == "contextlib":
+            frame = caller
+        else:
+            return frame
+    return None
+
+
+_SUSPENDABLE = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR

@@ -1,0 +1,253 @@
+"""The shared ``Parametrized*`` classes.
+
+All instances of one class that have the same tensors parametrized share one class
+with one base, the original. It holds a property for each of these tensors and nothing
+of any instance, so equal blocks compile once, stack and pickle.
+
+Note [Torch's functions on a shared class]
+    Torch's own functions believe that the class is the instance's own: removal deletes
+    the property from it, registration puts another one there. Here the deletion is
+    ignored and a property of torch's becomes one of ours; and every property falls
+    back on the plain tensor where its instance is not parametrized.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import threading
+import types
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+from torch import Tensor, nn
+
+from ..errors import path_of
+from . import functional, recurrent
+from .chain import ParametrizationList
+from .reading import reader_of
+
+_NAMES = "_parametrized_names"
+_TORCH_CLASSES = "torch.nn.utils.parametrize"
+
+
+class ParametrizedMeta(type):
+    """Guards the properties of a shared class: Note [Torch's functions on a ...]."""
+
+    def __delattr__(cls, name: str) -> None:
+        """Ignore that torch deletes a tensor's property."""
+        if name not in names_of(cls):
+            super().__delattr__(name)
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        """Put our property where torch puts its own."""
+        if isinstance(value, property) and value.fget.__module__ == _TORCH_CLASSES:
+            names_of(cls).add(name)
+            value = tensor_property(name)
+        super().__setattr__(name, value)
+
+
+def names_of(cls: type) -> set[str]:
+    """Return the names of the tensors that a class has properties for."""
+    return getattr(cls, _NAMES, set())
+
+
+def chain_of(module: nn.Module, name: str) -> nn.ModuleList | None:
+    """Return the chain of a tensor, ours or torch's, or ``None``."""
+    chains = module.__dict__.get("_modules", {}).get("parametrizations")
+    return None if chains is None else chains._modules.get(name)
+
+
+def tensor_property(name: str) -> property:
+    """Return the property that computes a tensor on reading, and assigns to it."""
+
+    def set_(self: nn.Module, value: object) -> None:
+        assign(self, name, value)
+
+    return property(reader_of(name), set_, doc=f"The parametrized tensor `{name}`.")
+
+
+def assign(module: nn.Module, name: str, value: object) -> None:
+    """Set a parametrized tensor: what ``module.weight = value`` does."""
+    chain = chain_of(module, name)
+    if chain is None:
+        module.__dict__[name] = value
+    elif not isinstance(chain, ParametrizationList):
+        cast("Any", chain).right_inverse(value)
+    elif not functional.override(chain, value):
+        chain.assign(value, partial(path_of, module, name))
+
+
+def original_class(cls: type[nn.Module]) -> type[nn.Module]:
+    """Return the class that a parametrized class was made from, also by torch."""
+    shared = _shared_class(cls)
+    if shared is not None:
+        return original_class(shared.__bases__[0])
+    if cls.__module__ == _TORCH_CLASSES and cls.__name__.startswith("Parametrized"):
+        return cls.__bases__[0]
+    return cls
+
+
+def _shared_class(cls: type) -> type | None:
+    return next((c for c in cls.__mro__ if _NAMES in vars(c)), None)
+
+
+def is_parametrized(module: nn.Module, tensor_name: str | None = None) -> bool:
+    """Tell whether a module has parametrized tensors, or this one.
+
+    Args:
+        module: any module.
+        tensor_name: name of a tensor; ``None`` asks for any.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.weight_norm(torch.nn.Linear(2, 2))
+        >>> holdfast.is_parametrized(layer, "weight")
+        True
+        >>> holdfast.is_parametrized(layer, "bias")
+        False
+    """
+    modules = module.__dict__.get("_modules")
+    chains = modules.get("parametrizations") if modules else None
+    if not isinstance(chains, nn.ModuleDict):
+        return False
+    return bool(chains._modules) if tensor_name is None else tensor_name in chains._modules
+
+
+def type_before_parametrizations(module: nn.Module) -> type:
+    """Return the class that a module had before anything was parametrized.
+
+    Args:
+        module: any module.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.weight_norm(torch.nn.Linear(2, 2))
+        >>> type(layer).__name__
+        'ParametrizedLinear'
+        >>> holdfast.type_before_parametrizations(layer).__name__
+        'Linear'
+    """
+    cls = type(module)
+    return original_class(cls) if is_parametrized(module) else cls
+
+
+def reclass(module: nn.Module, names: Iterable[str]) -> None:
+    """Give an instance the class for these parametrized names.
+
+    Classes that another tool has put on top (FSDP2's ``fully_shard``) stay on top.
+    """
+    cls = type(module)
+    shared = _shared_class(cls)
+    base = cls if shared is None else shared.__bases__[0]
+    new = parametrized_class(base, frozenset(names)) if names else base
+    object.__setattr__(module, "__class__", _rebuild(cls, shared or cls, new))
+
+
+def _rebuild(cls: type, old: type, new: type) -> type:
+    """Return ``cls`` with the ancestor ``old`` replaced by ``new``."""
+    if cls is old:
+        return new
+    if not issubclass(cls, old):
+        return cls
+    bases = tuple(_rebuild(base, old, new) for base in cls.__bases__)
+    own = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    return types.new_class(cls.__name__, bases, exec_body=lambda body: body.update(own))
+
+
+_classes: WeakValueDictionary[tuple[type, frozenset[str]], type] = WeakValueDictionary()
+_metaclasses: dict[type, type] = {type: ParametrizedMeta}
+_lock = threading.RLock()
+
+
+def parametrized_class(base: type[nn.Module], names: frozenset[str]) -> type:
+    """Return the one class for instances of ``base`` with these names parametrized."""
+    with _lock:
+        cls = _classes.get((base, names))
+        if cls is None:
+            cls = _classes[base, names] = _make_class(base, names)
+        return cls
+
+
+def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
+    managed = set(names)
+    # Tools take torch's layers for leaves by this name (I1)
+    torch_class = base.__module__.partition(".")[0] == "torch"
+    body: dict[str, Any] = {
+        "__module__": _TORCH_CLASSES if torch_class else base.__module__,
+        "__doc__": base.__doc__,
+        _NAMES: managed,
+        **{name: tensor_property(name) for name in names},
+    }
+    cls = _metaclass(type(base))(f"Parametrized{base.__name__}", (base,), body)
+
+    def get_failed(self: nn.Module, name: str) -> Any:  # noqa: ANN401
+        # Python asks here after a property raised AttributeError. Computing once more
+        # lets that error out as itself instead of "no attribute 'weight'" (R1).
+        if name in managed and chain_of(self, name) is not None:
+            return vars(cls)[name].fget(self)
+        return super(cls, self).__getattr__(name)  # type: ignore[misc]
+
+    def set_(self: nn.Module, name: str, value: object) -> None:
+        if name in managed and chain_of(self, name) is not None:
+            assign(self, name, value)  # also an nn.Parameter, which nn.Module registers
+        else:
+            super(cls, self).__setattr__(name, value)  # type: ignore[misc]
+
+    methods: dict[str, Callable[..., Any]] = {"__getattr__": get_failed, "__setattr__": set_}
+    if not _defines(base, "__copy__"):
+        methods["__copy__"] = _copy
+    if issubclass(base, nn.RNNBase):
+        methods |= recurrent.methods_of(cls, base)
+    for name, method in methods.items():
+        type.__setattr__(cls, name, method)
+    return cls
+
+
+def _defines(cls: type, name: str) -> bool:
+    return any(name in vars(c) for c in cls.__mro__)
+
+
+def _copy(self: nn.Module) -> nn.Module:
+    """Copy shallowly: tensors and maps are shared, the bookkeeping is not."""
+    new = self.__new__(type(self))
+    new.__dict__.update(_unshared(self))
+    chains = _shallow(self._modules["parametrizations"])
+    new.__dict__["_modules"]["parametrizations"] = chains
+    for name, chain in chains._modules.items():
+        chains._modules[name] = _shallow(chain)
+    return new
+
+
+def _shallow(module: Any) -> Any:  # noqa: ANN401
+    new = module.__new__(type(module))
+    new.__dict__.update(_unshared(module))
+    return new
+
+
+def _unshared(module: nn.Module) -> dict[str, Any]:
+    return {
+        key: value.copy() if isinstance(value, dict | set | list) else value
+        for key, value in module.__dict__.items()
+    }
+
+
+def _metaclass(meta: type) -> type:
+    """Return the guarding metaclass for classes of metaclass ``meta``."""
+    if issubclass(meta, ParametrizedMeta):
+        return meta
+    if meta not in _metaclasses:
+        _metaclasses[meta] = type("ParametrizedMeta", (ParametrizedMeta, meta), {})
+        copyreg.pickle(_metaclasses[meta], _reduce_class)
+    return _metaclasses[meta]
+
+
+def _reduce_class(cls: type) -> Any:  # noqa: ANN401
+    """Pickle a shared class as the class and the names it was made from."""
+    if _NAMES not in vars(cls):
+        return cls.__qualname__  # a class of somebody else on top: by its name
+    return parametrized_class, (cls.__bases__[0], frozenset(names_of(cls)))
+
+
+copyreg.pickle(ParametrizedMeta, _reduce_class)  # type: ignore[arg-type]

@@ -1,0 +1,77 @@
+"""One computed value with everything it was computed from.
+
+The value is used again only while all of that is the same: the maps and their modes,
+each tensor and its version, the autocast state, and the value itself. A chain counts
+the changes that pass through it in its *epoch*: to its maps, their modes, their dtype
+and device, and every look at its tensors from outside, which may precede a write
+through ``.data`` that no version tells of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
+
+_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
+
+Registry = dict[str, Tensor | None]
+
+
+class Entry(NamedTuple):
+    """A value, and the state of everything that it was computed from."""
+
+    value: Tensor
+    version: int
+    epoch: int
+    autocast: tuple[bool, torch.dtype] | None
+    tensors: list[tuple[Registry, str, Tensor, int]]
+
+    @classmethod
+    def of(cls, chain: ParametrizationList, value: Tensor) -> Entry:
+        """Note the present state of a chain beside the value just computed."""
+        tensors = [(*found, found[2]._version) for found in tensors_of(chain)]
+        return cls(value, value._version, chain._epoch, autocast_of(value), tensors)
+
+    def is_current(self, chain: ParametrizationList) -> bool:
+        """Tell whether nothing has changed since the value was computed."""
+        for registry, name, tensor, version in self.tensors:
+            if registry.get(name) is not tensor or tensor._version != version:
+                return False
+        return (
+            self.epoch == chain._epoch
+            and self.version == self.value._version
+            and self.autocast == autocast_of(self.value)
+        )
+
+
+def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:
+    """Yield ``(registry, name, tensor)`` of all that a chain computes from."""
+    parts: list[nn.Module] = [chain]
+    for part in parts:
+        for registry in (part._parameters, part._buffers):
+            for name, tensor in registry.items():
+                if tensor is not None:
+                    yield registry, name, tensor
+        parts.extend(part._modules.values())  # type: ignore[arg-type]
+
+
+def trackable() -> contextlib.AbstractContextManager[object]:
+    """Give values a version, which tensors made in inference mode do not have."""
+    if torch.is_inference_mode_enabled():
+        return torch.inference_mode(mode=False)
+    return contextlib.nullcontext()
+
+
+def autocast_of(tensor: Tensor) -> tuple[bool, torch.dtype] | None:
+    """Return what autocast does to operations on the tensor's device."""
+    if not _is_any_autocast_enabled():
+        return None
+    device = tensor.device.type
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)

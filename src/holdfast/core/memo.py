@@ -1,0 +1,108 @@
+"""The memo: with gradients off, deterministic maps run again only after a change.
+
+Note [What the memo may not see]
+    A write through ``.data``, a NumPy alias or shared memory leaves the version of a
+    tensor alone. Who wants to make one must first get hold of the tensor. So the memo
+    stores nothing while anyone but the module holds one (`_is_private`), and looking
+    at the tensors of a chain from outside drops what was stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .entry import Entry, Registry, tensors_of, trackable
+
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
+
+_transform_level = torch._C._functorch.maybe_current_level
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_tracing_state = torch._C._get_tracing_state
+
+_remembers: ContextVar[bool] = ContextVar("holdfast.remember", default=True)
+
+
+def read_remembering(chain: ParametrizationList) -> Tensor:
+    """Return the remembered value if it is current; compute it otherwise."""
+    if (
+        not chain.is_deterministic()
+        or not _remembers.get()
+        or _transform_level() is not None
+        or _dispatch_modes()
+        or _tracing_state() is not None
+    ):
+        return chain.evaluate()
+    memo = chain._memo
+    if memo is not None and memo.is_current(chain):
+        return memo.value
+    chain.__dict__["_memo"] = memo = None
+    if not _is_private(chain):
+        return chain.evaluate()
+    with trackable():
+        value = chain.evaluate()
+    chain.__dict__["_memo"] = Entry.of(chain, value)
+    return value
+
+
+def _is_private(chain: ParametrizationList) -> bool:
+    """Tell whether none but the chain holds its tensors: Note [What the memo may..]."""
+    return not any(
+        tensor.is_inference()
+        or type(tensor) not in _PLAIN
+        or sys.getrefcount(registry[name]) > _OWN_REFERENCES + 1  # `tensor`
+        or (tensor.device.type == "cpu" and tensor.is_shared())
+        or _storage_owners(tensor) > _OWN_STORAGES
+        for registry, name, tensor in tensors_of(chain)
+    )
+
+
+def _storage_owners(tensor: Tensor) -> int:
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+_sample: Registry = {"": torch.empty(1)}
+_OWN_REFERENCES = sys.getrefcount(_sample[""])
+_OWN_STORAGES = _storage_owners(torch.empty(1))
+
+
+class remember(contextlib.ContextDecorator):  # noqa: N801  # a verb, as `cached`
+    """Switch the memo of deterministic maps on or off inside this scope.
+
+    With gradients off, a chain of deterministic maps is evaluated again only when one
+    of its tensors has changed, so that serving a parametrized model costs what
+    serving the folded model costs. The memo keeps one copy of each such weight.
+
+    Args:
+        enabled: whether values may be remembered.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.weight_norm(torch.nn.Linear(3, 3))
+        >>> with torch.no_grad():
+        ...     print(layer.weight is layer.weight)
+        ...     with holdfast.remember(False):
+        ...         print(layer.weight is layer.weight)
+        True
+        False
+    """
+
+    def __init__(self, enabled: bool) -> None:  # noqa: FBT001  # its only argument
+        self.enabled = enabled
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        """Set the switch."""
+        self._before.append(_remembers.get())
+        _remembers.set(self.enabled)
+
+    def __exit__(self, *_: object) -> None:
+        """Put the switch back."""
+        _remembers.set(self._before.pop())

@@ -1,0 +1,81 @@
+"""The one noun: a map from free tensors onto a set, with a right inverse."""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from ..sets.constraint import Constraint
+from ..sets.linear import Real
+
+Outside = Literal["error", "warn", "project"]
+
+
+class Parametrization(nn.Module):
+    r"""A differentiable map :math:`\varphi` with a right inverse :math:`\psi`.
+
+    .. math::
+        \varphi : \text{domain} \to \text{codomain}, \qquad
+        \varphi(\psi(W)) = W \quad\text{for } W \in \text{codomain}.
+
+    A subclass stores its constructor arguments under their own names and implements
+    :meth:`forward` and :meth:`right_inverse`. Any ``nn.Module`` with a ``forward``
+    can be registered too; deriving from this class adds the declared sets, which
+    assignments are checked against, and reuse of values while nothing changes.
+
+    Attributes:
+        domain: the set that ``forward`` accepts.
+        codomain: the set that ``forward`` lands in.
+        deterministic: ``forward`` depends on nothing but its arguments, the map's
+            constructor arguments and its registered tensors, so that its value may be
+            reused while these are the same.
+        outside: what becomes of an assigned tensor that ``codomain`` does not
+            contain: ``"error"`` refuses it, ``"warn"`` and ``"project"`` move it to
+            ``codomain.project``.
+        moves: the map has state that :meth:`refine_` advances once in every training
+            forward of the host module.
+
+    Example:
+        >>> import torch, holdfast
+        >>> from holdfast import maps
+        >>> layer = torch.nn.Linear(3, 3)
+        >>> _ = holdfast.register_parametrization(layer, "weight", maps.Symmetric())
+        >>> bool(torch.equal(layer.weight, layer.weight.T))
+        True
+    """
+
+    domain: Constraint = Real()
+    codomain: Constraint = Real()
+    deterministic: ClassVar[bool] = False
+    outside: ClassVar[Outside] = "error"
+    moves: ClassVar[bool] = False
+
+    def forward(self, *originals: Tensor) -> Tensor:
+        """Map the free tensors to the weight; no side effects."""
+        raise NotImplementedError
+
+    def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return free tensors that ``forward`` maps to ``weight``."""
+        raise NotImplementedError
+
+    def bind(self, weight: Tensor) -> None:
+        """Create the state that depends on the tensor; called once, at registration."""
+
+    def refine_(self, *originals: Tensor) -> None:
+        """Advance the map's state in place; called once per training forward."""
+
+    def spec(self) -> dict[str, object]:
+        """Return the constructor arguments, as plain data, by name."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in names if name != "self"}
+
+    def extra_repr(self) -> str:
+        """Show the arguments that differ from their defaults."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.spec().items()
+            if not isinstance(value, Tensor) and value != parameters[name].default
+        )

@@ -1,0 +1,129 @@
+"""Putting a chain in the place of a tensor, and a tensor in the place of a chain.
+
+Each is a swap of registries and class, undone if it is interrupted. The registries are
+replaced rather than edited, because ``copy.copy`` of a module shares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from . import recurrent
+from .cache import in_backward_pass
+from .chain import ParametrizationList
+from .classes import names_of, reclass
+
+# Which parameters took the place of one that left a model, for `swap_parameters`
+successors = WeakTensorKeyDictionary()
+
+
+def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
+    """Put the chain in the place of the plain tensor."""
+    state = module.__dict__
+    with undone_on_failure(module):
+        parameter = name in module._parameters
+        registry = "_parameters" if parameter else "_buffers"
+        chain.order = _order(module, registry)
+        old = state[registry][name]
+        state[registry] = {k: v for k, v in state[registry].items() if k != name}
+        if name in module._non_persistent_buffers_set:
+            chain._non_persistent_buffers_set.update(chain._buffers)
+            state["_non_persistent_buffers_set"] = module._non_persistent_buffers_set - {
+                name
+            }
+        chains = module._modules.get("parametrizations")
+        if chains is None:
+            chains = nn.ModuleDict()
+            chains.training = module.training
+            state["_modules"] = {**module._modules, "parametrizations": chains}
+        chain.training = module.training
+        chains._modules[name] = chain  # not `chains[name]`, which refuses "values" (A2)
+        reclass(module, chains._modules)
+        recurrent.release(module)
+        refine_on_forward(module)
+        if parameter and not chain.is_tensor:
+            successors[old] = [*chain._parameters.values()]
+
+
+def _order(module: nn.Module, registry: str) -> tuple[str, ...]:
+    """Return the names of a registry in the order before any left for a chain."""
+    known: tuple[str, ...] = ()
+    for chain in getattr(module._modules.get("parametrizations"), "_modules", {}).values():
+        known = max(known, getattr(chain, "order", ()), key=len)
+    return (*known, *(k for k in module.__dict__[registry] if k not in known))
+
+
+@contextmanager
+def undone_on_failure(
+    module: nn.Module, chain: nn.Module | None = None
+) -> Iterator[None]:
+    """Put registries, hooks and class back when the block fails."""
+    parts = [part for part in (module, chain) if part is not None]
+    parts += [m for m in (module._modules.get("parametrizations"),) if m is not None]
+    before = [dict(part.__dict__) for part in parts]
+    links = [dict(part._modules) for part in parts]
+    cls = type(module)
+    try:
+        yield
+    except BaseException:
+        object.__setattr__(module, "__class__", cls)
+        for part, state, modules in zip(parts, before, links, strict=True):
+            part.__dict__.clear()
+            part.__dict__.update(state)
+            part._modules.clear()
+            part._modules.update(modules)
+        raise
+
+
+def detach(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put the plain tensor in the place of the chain."""
+    state = module.__dict__
+    chains: Any = module._modules["parametrizations"]
+    with undone_on_failure(module):
+        chain = chains._modules.pop(name)
+        if not names_of(type(module)):  # torch parametrized it, on a class of its own
+            delattr(type(module), name)
+        registry = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
+        order = [*getattr(chain, "order", ()), name, *state[registry]]
+        entries = {**state[registry], name: tensor}
+        state[registry] = dict(sorted(entries.items(), key=lambda e: order.index(e[0])))
+        if registry == "_buffers" and chain._non_persistent_buffers_set:
+            state["_non_persistent_buffers_set"] = (
+                module._non_persistent_buffers_set | {name}
+            )
+        if not chains._modules:
+            links = {k: v for k, v in module._modules.items() if v is not chains}
+            state["_modules"] = links
+        reclass(module, chains._modules)
+        recurrent.release(module)
+        refine_on_forward(module)
+
+
+def refine_on_forward(module: nn.Module) -> None:
+    """Hook the maps with moving state onto the training forward, or unhook them."""
+    chains: Any = module._modules.get("parametrizations")
+    movers = [c for c in getattr(chains, "_modules", {}).values() if _moves(c)]
+    for chain in movers:
+        chain.hand_over_refinement()
+    hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not _refine}
+    module.__dict__["_forward_pre_hooks"] = type(module._forward_pre_hooks)(hooks)
+    if movers:
+        module.register_forward_pre_hook(_refine)
+
+
+def _refine(module: nn.Module, _: object) -> None:
+    """Advance moving state once per training forward, not in a recomputation of it."""
+    if module.training and not in_backward_pass():
+        chains: Any = module._modules["parametrizations"]
+        for chain in chains._modules.values():
+            if _moves(chain):
+                chain.refine_()
+
+
+def _moves(chain: nn.Module) -> bool:
+    return isinstance(chain, ParametrizationList) and bool(chain.movers())

@@ -1,0 +1,91 @@
+"""What happens when ``module.weight`` is read.
+
+The property is on the way of every forward, so it is written for speed: one function,
+local names, and no call that a plain read would not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import path_of
+from .cache import innermost, read_in_scopes, read_traced
+from .chain import ParametrizationList
+from .memo import read_remembering
+
+_is_traced = torch.compiler.is_dynamo_compiling
+_is_grad_enabled = torch.is_grad_enabled
+_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
+_saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+_backward_pass = torch._C._current_graph_task_id
+
+
+def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
+    """Return the getter of the property for a tensor."""
+
+    def get(self: Any) -> Tensor:  # noqa: ANN401
+        try:
+            chain = self._modules["parametrizations"]._modules[name]
+            special = chain._special
+        except (KeyError, AttributeError):
+            return _read_foreign(self, name)
+        try:
+            if special and (value := _read_special(chain)) is not None:
+                return value
+            if _is_traced():
+                return read_traced(chain)
+            scope = innermost.scope
+            grad = _is_grad_enabled()
+            if scope is None:
+                if grad or chain._volatile:
+                    return chain.evaluate()
+                return read_remembering(chain)
+            # `Scope.serves` and `Entry.is_current`, written out for the common case
+            if scope.simple and (
+                not grad or (_backward_pass() < 0 and _saved_tensor_hooks(True) is None)
+            ):
+                entry = scope.values[grad].get(chain)
+                if entry is not None:
+                    value, _, epoch, autocast, tensors = entry
+                    for registry, key, tensor, version in tensors:
+                        if (
+                            registry.get(key) is not tensor
+                            or tensor._version != version
+                        ):
+                            break
+                    else:
+                        if epoch == chain._epoch and (
+                            autocast is None and not _is_any_autocast_enabled()
+                        ):
+                            return value
+            return read_in_scopes(chain, self, scope, grad=grad)
+        except Exception as error:
+            error.add_note(f"while computing `{path_of(self, name)}`")
+            raise
+
+    return get
+
+
+def _read_special(chain: ParametrizationList) -> Tensor | None:
+    """Return what `functional_call` put in place of the value; advance moving state."""
+    if chain._overrides:
+        return chain._overrides[-1][0]
+    if chain.training and _is_grad_enabled() and not _is_traced():
+        chain.catch_up_()
+    return None
+
+
+def _read_foreign(module: nn.Module, name: str) -> Tensor:
+    """Return a tensor that torch parametrized, or that is plain again."""
+    state = module.__dict__
+    chains = state.get("_modules", {}).get("parametrizations")
+    if chains is not None and name in chains._modules:
+        return chains._modules[name]()
+    for registry in (state.get("_parameters", {}), state.get("_buffers", {}), state):
+        if name in registry:
+            return registry[name]
+    raise AttributeError(f"'{type(module).__name__}' object has no attribute '{name}'")

@@ -1,0 +1,193 @@
+"""Registration: all that can fail happens before the module is touched."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import (
+    InvalidTensorError,
+    NotInSetError,
+    SharedMapError,
+    UnknownTensorError,
+    describe,
+    did_you_mean,
+    path_of,
+)
+from ..linalg.tolerances import tolerance
+from .chain import ParametrizationList, call, claim, home_of
+from .classes import chain_of, is_parametrized, original_class
+from .inversion import Snapshot, Where, check_image, tensors_in
+from .parametrization import Outside, Parametrization
+from .placement import attach, refine_on_forward, undone_on_failure
+
+
+def register_parametrization(
+    module: nn.Module,
+    tensor_name: str,
+    parametrization: nn.Module,
+    *,
+    unsafe: bool = False,
+    outside: Outside | None = None,
+) -> nn.Module:
+    r"""Compute a tensor of a module through a map from now on.
+
+    ``module.weight`` becomes :math:`\varphi(\text{original})`, computed on reading;
+    the original starts at :math:`\psi(W)` for the present value :math:`W`. On a tensor
+    that is parametrized already, the map is added after those that are there.
+
+    Args:
+        module: the module that owns the tensor.
+        tensor_name: name of a parameter or buffer.
+        parametrization: the map: any module with a ``forward``. A ``right_inverse``
+            lets the tensor be assigned to; one that returns a sequence gives the first
+            map several originals. The map goes to eval mode if the module is in it.
+        unsafe: let the map change the tensor's shape and dtype.
+        outside: what becomes of values that a declared codomain does not contain:
+            ``"error"``, ``"warn"`` or ``"project"``. By default registration moves
+            them, and assignments follow the map's own ``outside``.
+
+    Returns:
+        The module.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        InvalidTensorError: the tensor, or what the map makes of it, cannot be used.
+        NotInSetError: the map's domain does not fit, or ``outside="error"`` and the
+            value is not in the codomain.
+        SharedMapError: the map has state and serves another tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> from holdfast import maps
+        >>> layer = torch.nn.Linear(3, 3)
+        >>> layer = holdfast.register_parametrization(layer, "weight", maps.Skew())
+        >>> layer = holdfast.register_parametrization(layer, "weight", maps.Cayley())
+        >>> Q = layer.weight
+        >>> torch.allclose(Q.T @ Q, torch.eye(3), atol=1e-6)
+        True
+
+    References:
+        Lezcano-Casado, Trivializations for Gradient-Based Optimization on Manifolds,
+        2019, https://arxiv.org/abs/1909.09501
+    """
+    where = partial(path_of, module, tensor_name)
+    home = home_of(parametrization)
+    if home is not None and any(True for _ in tensors_in(parametrization)):
+        raise SharedMapError(
+            f"`{type(parametrization).__name__}` has state and already parametrizes "
+            f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
+            "`copy.deepcopy(parametrization)`."
+        )
+    with Snapshot([parametrization]):
+        if not module.training:
+            parametrization.eval()
+        if is_parametrized(module, tensor_name):
+            _append(module, tensor_name, parametrization, where, unsafe=unsafe)
+        else:
+            original = _plain_tensor(module, tensor_name, where)
+            _check_domain(parametrization, original, where)
+            chain = ParametrizationList(
+                [parametrization], original, unsafe, outside=outside, where=where
+            )
+            attach(module, tensor_name, chain)
+    return module
+
+
+def _append(
+    module: nn.Module, name: str, map_: nn.Module, where: Where, *, unsafe: bool
+) -> None:
+    chain = cast("Any", chain_of(module, name))
+    with torch.no_grad():
+        value = chain()
+        if isinstance(map_, Parametrization):
+            _check_member(map_, value, where)
+            map_.bind(value)
+        if not unsafe:
+            image = call(map_, (value,))
+            check_image(image, value, where)
+            _check_inverse(map_, image, where)
+    with undone_on_failure(module, chain):
+        chain.append(map_)
+        chain.unsafe |= unsafe
+        if isinstance(chain, ParametrizationList):
+            claim(chain)
+            for original in chain.originals():
+                original.grad = None  # it was the slope in other coordinates
+            chain.forget()
+        refine_on_forward(module)
+
+
+def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
+    right_inverse = getattr(map_, "right_inverse", None)
+    if right_inverse is None:
+        return
+    snapshot = Snapshot([map_])
+    with snapshot:
+        try:
+            back = right_inverse(image)
+        except NotImplementedError:
+            return
+    snapshot.restore()  # it was only a trial
+    if not isinstance(back, Tensor):
+        raise InvalidTensorError(
+            f"`{where()}`: parametrization.right_inverse must return a tensor. "
+            f"Got: {type(back).__name__}"
+        )
+    check_image(back, image, where)
+
+
+def _check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
+    """Refuse a first map whose domain the optimizer would leave."""
+    if not isinstance(map_, Parametrization):
+        return
+    free = original.numel() * (2 if original.is_complex() else 1)
+    if original.numel() and map_.domain.dim(original.shape) < free:
+        raise NotInSetError(
+            f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and a free "
+            "tensor does not stay there while it trains. Register the map that leads "
+            "there first, or use a recipe such as `holdfast.orthogonal`."
+        )
+
+
+def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
+    if not map_.domain.contains(value):
+        raise NotInSetError(
+            f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and the value "
+            f"of the maps before it has residual "
+            f"{float(map_.domain.residual(value).max()):.1e}, tolerance "
+            f"{tolerance(value):.1e} ({value.dtype}). Register the map that leads "
+            "there first."
+        )
+
+
+def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
+    """Return the parameter or buffer to parametrize."""
+    for registry in (module._parameters, module._buffers):
+        if name in registry:
+            return _usable(registry[name], where)
+    known = [*module._parameters, *module._buffers]
+    raise UnknownTensorError(
+        f"`{where()}`: {original_class(type(module)).__name__} does not have a "
+        f"parameter, a buffer, or a parametrized element with name '{name}'."
+        f"{did_you_mean(name, known)}"
+    )
+
+
+def _usable(tensor: Tensor | None, where: Where) -> Tensor:
+    if tensor is None or nn.parameter.is_lazy(tensor):
+        raise InvalidTensorError(
+            f"`{where()}` is {'None' if tensor is None else 'not initialized yet'}, "
+            "so there is no tensor to parametrize. Give the module one first."
+        )
+    strides = zip(tensor.shape, tensor.stride(), strict=True)
+    if any(size > 1 and stride == 0 for size, stride in strides):
+        raise InvalidTensorError(
+            f"`{where()}` is {describe(tensor)} made by `expand`: several entries "
+            "share one place in memory, so they cannot be set. Pass it on as a "
+            "`.clone()`."
+        )
+    return tensor

@@ -1,0 +1,81 @@
+"""Removal: the constrained value stays in a plain tensor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UnknownTensorError, did_you_mean, path_of
+from .chain import ParametrizationList, disown
+from .classes import chain_of, is_parametrized
+from .inversion import write
+from .placement import detach, successors
+
+
+def remove_parametrizations(
+    module: nn.Module,
+    tensor_name: str,
+    leave_parametrized: bool = True,  # noqa: FBT001, FBT002  # torch's signature
+) -> nn.Module:
+    """Make a parametrized tensor a plain one again.
+
+    Args:
+        module: the module that owns the tensor.
+        tensor_name: name of the tensor.
+        leave_parametrized: keep the present value; else the original's, where there is
+            one original.
+
+    Returns:
+        The module. With one original the parameter is that same object, and
+        ``module.parameters()`` is in the order that it was in before registration.
+
+    Raises:
+        UnknownTensorError: the tensor is not parametrized.
+        ValueError: ``leave_parametrized=False`` and there are several originals.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.weight_norm(torch.nn.Linear(2, 3))
+        >>> layer = holdfast.remove_parametrizations(layer, "weight")
+        >>> [name for name, _ in layer.named_parameters()]
+        ['weight', 'bias']
+    """
+    where = partial(path_of, module, tensor_name)
+    if not is_parametrized(module, tensor_name):
+        known = getattr(module._modules.get("parametrizations"), "_modules", {})
+        raise UnknownTensorError(
+            f"`{where()}`: Module {type(module).__name__} does not have a "
+            f"parametrization on {tensor_name}.{did_you_mean(tensor_name, known)}"
+        )
+    chain = cast("Any", chain_of(module, tensor_name))
+    if not leave_parametrized and not chain.is_tensor:
+        raise ValueError(
+            f"`{where()}`: Cannot leave unparametrized (`leave_parametrized=False`) a "
+            "tensor that is parametrized in terms of a sequence of tensors."
+        )
+    with torch.no_grad():
+        value = chain() if leave_parametrized else chain.original
+    tensor, originals = _plain_again(chain, value)
+    detach(module, tensor_name, tensor)
+    if isinstance(chain, ParametrizationList):
+        disown(chain)
+    if not chain.is_tensor and isinstance(tensor, nn.Parameter):
+        for original in originals:
+            successors[original] = [tensor]
+    return module
+
+
+def _plain_again(chain: Any, value: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa: ANN401
+    """Return the plain tensor with the value, the original itself where there is one."""
+    originals = [*chain._parameters.values(), *chain._buffers.values()]
+    if chain.is_tensor:
+        write(originals[0], value)
+        return originals[0], originals
+    value = value.detach().clone(memory_format=torch.contiguous_format)
+    if not chain._parameters:
+        return value, originals
+    grad = any(original.requires_grad for original in originals)
+    return nn.Parameter(value, requires_grad=grad), originals

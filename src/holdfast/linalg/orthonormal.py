@@ -1,0 +1,88 @@
+"""Orthonormal columns: how far from it, the nearest, the cheap, and the missing ones.
+
+All functions take tall or square matrices, ``(*batch, n, k)`` with n >= k.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def orthogonality(Q: Tensor) -> Tensor:
+    r"""Return :math:`\|Q^H Q - I\|_F / \sqrt{k}`, 0 for orthonormal columns.
+
+    Example:
+        >>> import torch
+        >>> orthogonality(torch.eye(3, 2) * 2)
+        tensor(3.)
+    """
+    k = Q.shape[-1]
+    identity = torch.eye(k, dtype=Q.dtype, device=Q.device)
+    return torch.linalg.matrix_norm(Q.mH @ Q - identity) / max(1, k) ** 0.5
+
+
+def positive_qr(W: Tensor) -> Tensor:
+    """Return the factor Q of W = Q R with a positive diagonal of R.
+
+    It is W itself if the columns are orthonormal, and Haar distributed if the entries
+    are independent and normal.
+
+    Example:
+        >>> import torch
+        >>> positive_qr(torch.tensor([[0.0, -2.0], [3.0, 1.0]]))
+        tensor([[ 0., -1.],
+                [ 1.,  0.]])
+    """
+    Q, R = torch.linalg.qr(W)
+    diagonal = R.diagonal(dim1=-2, dim2=-1)
+    phases = torch.where(diagonal == 0, 1, diagonal.sgn())  # rank deficient: keep Q
+    return Q * phases.unsqueeze(-2) + 0.0  # no negative zeros
+
+
+def polar(W: Tensor) -> Tensor:
+    """Return the matrix with orthonormal columns nearest to W.
+
+    Example:
+        >>> import torch
+        >>> polar(torch.diag(torch.tensor([2.0, 0.5])))
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    U, _, Vh = torch.linalg.svd(W, full_matrices=False)
+    return U @ Vh
+
+
+def polish(Q: Tensor) -> Tensor:
+    """Return the nearest matrix with orthonormal columns, for a Q that almost is one.
+
+    Two steps of Newton and Schulz: a residual r becomes r^4.
+
+    Example:
+        >>> import torch
+        >>> Q = torch.eye(2, dtype=torch.float64) * 1.001
+        >>> bool(orthogonality(polish(Q)) < 1e-10)
+        True
+    """
+    for _ in range(2):
+        Q = 1.5 * Q - 0.5 * Q @ (Q.mH @ Q)
+    return Q
+
+
+def complete(Q: Tensor) -> Tensor:
+    """Add columns to orthonormal ones until the matrix is square and orthogonal.
+
+    The same Q always gets the same columns; no random numbers are drawn.
+
+    Shape: ``(*batch, n, k) -> (*batch, n, n)``.
+
+    Example:
+        >>> import torch
+        >>> complete(torch.eye(3, 2)).abs()
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    k = Q.shape[-1]
+    full = torch.linalg.qr(Q, mode="complete").Q
+    return torch.cat([Q, full[..., k:]], -1)

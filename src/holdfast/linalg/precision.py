@@ -1,0 +1,65 @@
+"""In which precision to compute, whatever the tensors are stored in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+_HALF_TYPES = (torch.float16, torch.bfloat16)
+
+
+def double(tensor: Tensor) -> Tensor:
+    """Return the tensor in the widest type that its device computes in.
+
+    For right inverses and projections: they run once per assignment, and what they
+    lose is lost for good.
+
+    Example:
+        >>> import torch
+        >>> double(torch.zeros(2, dtype=torch.bfloat16)).dtype
+        torch.float64
+    """
+    if tensor.device.type == "mps":  # no float64 there
+        return tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def full_precision(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """Make a function compute half-precision tensors in float32, and cast last.
+
+    Autocast is off inside: it would send the matrix products of a float32 weight
+    through bfloat16, and an orthogonal matrix would miss its set by a percent.
+    Kernels that half types lack, such as factorizations, are never asked for.
+    """
+
+    @functools.wraps(function)
+    def computed(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        first = next(x for x in args if isinstance(x, Tensor))
+        device = first.device.type
+        if device != "meta" and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return computed(*args, **kwargs)
+        if first.dtype not in _HALF_TYPES:
+            return function(*args, **kwargs)
+        widened: Any = [_cast(x, _HALF_TYPES, torch.float32) for x in args]
+        return _cast(function(*widened, **kwargs), (torch.float32,), first.dtype)
+
+    return computed
+
+
+def _cast(value: Any, before: tuple[torch.dtype, ...], after: torch.dtype) -> Any:  # noqa: ANN401
+    """Cast a tensor, or those of a tuple, if they have one of the given types."""
+    if isinstance(value, tuple):
+        return tuple(_cast(x, before, after) for x in value)
+    if isinstance(value, Tensor) and value.dtype in before:
+        return value.to(after)
+    return value

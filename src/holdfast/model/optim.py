@@ -1,0 +1,56 @@
+"""Optimizers whose parameters changed under them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..core.placement import successors
+
+
+def swap_parameters(optimizer: Optimizer) -> int:
+    """Re-bind an optimizer to the parameters that took the place of its own.
+
+    Where a map has several originals (weight norm), registering replaces one parameter
+    by several and removing replaces them by one. This puts the new ones into the
+    group of the old one. State such as momentum is dropped with the old parameter: it
+    was measured in other coordinates. A map with one original needs none of this, as
+    its parameter stays the same object.
+
+    Args:
+        optimizer: an optimizer made before the change.
+
+    Returns:
+        How many parameters were replaced.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = torch.nn.Linear(2, 3)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        >>> layer = holdfast.weight_norm(layer)
+        >>> holdfast.swap_parameters(optimizer)
+        1
+        >>> len(optimizer.param_groups[0]["params"])
+        3
+    """
+    replaced = 0
+    seen: set[int] = set()
+    for group in optimizer.param_groups:
+        parameters: list[Tensor] = []
+        for old in group["params"]:
+            new = _latest(old)
+            if new != [old]:
+                optimizer.state.pop(old, None)
+                replaced += 1
+            fresh = [p for p in new if id(p) not in seen]
+            seen.update(map(id, fresh))
+            parameters.extend(fresh)
+        group["params"] = parameters
+    return replaced
+
+
+def _latest(parameter: Tensor) -> list[Tensor]:
+    """Follow the replacements to the parameters that are in the model now."""
+    if parameter not in successors:
+        return [parameter]
+    return [last for new in successors[parameter] for last in _latest(new)]

@@ -1,0 +1,154 @@
+"""Recipes: choose a map, register it."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from torch import Tensor, nn
+
+from .core.registration import register_parametrization
+from .errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
+from .maps.norm import SpectralNorm, WeightNorm
+from .maps.orthogonal import Orthogonal, OrthogonalMap
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def orthogonal(
+    module: nn.Module,
+    name: str = "weight",
+    orthogonal_map: str | None = None,
+    *,
+    use_trivialization: bool = True,
+) -> nn.Module:
+    r"""Give a weight orthonormal columns, or rows where it is wide.
+
+    .. math::
+        Q^H Q = I \text{ for } n \ge k, \qquad Q Q^H = I \text{ for } n < k
+
+    A weight that has them already is kept; any other is made so by QR. A tensor of more
+    than two dimensions is a batch of matrices.
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``; see
+            `maps.Orthogonal`. By default the first for square and complex matrices and
+            the last for all others.
+        use_trivialization: keep a base point, which makes every such matrix assignable.
+
+    Returns:
+        The module.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        InvalidTensorError: it is not a matrix, or complex with ``"householder"``.
+        ValueError: ``orthogonal_map`` is none of the three.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.orthogonal(torch.nn.Linear(3, 5))
+        >>> torch.allclose(layer.weight.T @ layer.weight, torch.eye(3), atol=1e-6)
+        True
+    """
+    weight = _tensor(module, name)
+    if weight.ndim < 2:
+        raise InvalidTensorError(
+            f"`{path_of(module, name)}`: Expected a matrix or batch of matrices. "
+            f"Got a tensor of {weight.ndim} dimensions."
+        )
+    if orthogonal_map is None:
+        thin = weight.size(-2) != weight.size(-1) and not weight.is_complex()
+        orthogonal_map = "householder" if thin else "matrix_exp"
+    for choice in get_args(OrthogonalMap):
+        if orthogonal_map == choice:
+            map_ = Orthogonal(choice, use_trivialization=use_trivialization)
+            return register_parametrization(module, name, map_)
+    raise ValueError(
+        'orthogonal_map has to be one of "matrix_exp", "cayley", "householder". '
+        f"Got: {orthogonal_map}."
+    )
+
+
+def weight_norm(
+    module: nn.Module, name: str = "weight", dim: int | None = 0
+) -> nn.Module:
+    r"""Train the length and the direction of each slice of a weight apart.
+
+    .. math::
+        W = g\, V / \|V\|
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        dim: the dimension along which the slices lie; negative ones count from the
+            end, ``None`` makes the whole tensor one slice. See `maps.WeightNorm`.
+
+    Returns:
+        The module. The originals are ``original0``, g, and ``original1``, V: give them
+        to the optimizer, or see `swap_parameters`.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.weight_norm(torch.nn.Linear(20, 40))
+        >>> layer.parametrizations.weight.original0.shape
+        torch.Size([40, 1])
+    """
+    return register_parametrization(module, name, WeightNorm(dim))
+
+
+def spectral_norm(
+    module: nn.Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dim: int | None = None,
+) -> nn.Module:
+    r"""Divide a weight by its largest singular value.
+
+    .. math::
+        W \mapsto W / \sigma_{\max}(W)
+
+    The value is estimated by power iteration, which advances once in every training
+    forward of the module and never when the weight is read. See `maps.SpectralNorm`.
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        n_power_iterations: steps per training forward.
+        eps: a norm below it counts as zero.
+        dim: the dimension of the outputs. By default 1 for transposed convolutions and
+            0 for all others.
+
+    Returns:
+        The module.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        IndexError: ``dim`` is out of range.
+        ValueError: ``n_power_iterations`` is not positive.
+
+    Example:
+        >>> import torch, holdfast
+        >>> _ = torch.manual_seed(0)
+        >>> layer = holdfast.spectral_norm(torch.nn.Linear(20, 40))
+        >>> bool(abs(torch.linalg.matrix_norm(layer.weight, 2) - 1) < 0.01)
+        True
+    """
+    _tensor(module, name)
+    if dim is None:
+        dim = 1 if isinstance(module, _TRANSPOSED) else 0
+    map_ = SpectralNorm(n_power_iterations, dim=dim, eps=eps)
+    return register_parametrization(module, name, map_)
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    """Return a tensor of the module, or say what it has."""
+    weight = getattr(module, name, None)
+    if not isinstance(weight, Tensor):
+        known = [*module._parameters, *module._buffers]
+        raise UnknownTensorError(
+            f"`{path_of(module)}`: the {type(module).__name__} has no parameter or "
+            f"buffer with name '{name}'.{did_you_mean(name, known)}"
+        )
+    return weight

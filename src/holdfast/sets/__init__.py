@@ -1,0 +1,30 @@
+"""What holds: sets of tensors with residual, contains, project, sample and dim."""
+
+from .constraint import Constraint
+from .definite import SymmetricPositiveDefinite
+from .invertible import GeneralLinear
+from .linear import (
+    Real,
+    SkewMatrices,
+    Sparse,
+    SquareMatrices,
+    SymmetricMatrices,
+    TriangularMatrices,
+)
+from .orthogonal import Stiefel
+from .spectral import SpectralBall, SpectralSphere
+
+__all__ = [
+    "Constraint",
+    "GeneralLinear",
+    "Real",
+    "SkewMatrices",
+    "Sparse",
+    "SpectralBall",
+    "SpectralSphere",
+    "SquareMatrices",
+    "Stiefel",
+    "SymmetricMatrices",
+    "SymmetricPositiveDefinite",
+    "TriangularMatrices",
+]
