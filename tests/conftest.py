@@ -19,6 +19,11 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-randomly is here for the order alone, and may be absent (-p no:randomly).
+    config.option.randomly_reset_seed = False
+
+
 def seed(value: int) -> None:
     random.seed(value)
     np.random.seed(value)

@@ -7,36 +7,28 @@ import pickle
 
 import pytest
 import torch
-from cases import (
-    ALL,
-    CASES,
-    CLOSE,
-    REAL,
-    SQUARE,
-    Case,
-    Host,
-    Shape,
-    forward,
-    right_inverse,
-    settings,
-)
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
 from torch.func import grad, hessian, jacrev, jvp, vmap
 from torch.testing import assert_close
 
 import holdfast
+from cases import (
+    CASES,
+    CLOSE,
+    PLAIN,
+    SQUARE,
+    Case,
+    Shape,
+    forward,
+    over,
+    right_inverse,
+)
 from holdfast import Parametrization, maps, sets
 
 EXACT = (torch.float64, torch.complex128)
 MARKS = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-
-
-def over(law: str, dtypes=ALL, *, empty: bool = True):
-    """Parametrize a test over the part of the table that a law covers."""
-    found = list(settings(law, dtypes, empty=empty))
-    ids = [f"{case}-{tuple(s)}-{str(d)[6:]}" for case, s, d in found]
-    return pytest.mark.parametrize(("case", "shape", "dtype"), found, ids=ids)
 
 
 def broken(make, shapes=SQUARE, codomain=None) -> Case:
@@ -103,7 +95,18 @@ def test_the_right_inverse_is_one_on_the_codomain(case, shape, dtype):
     law_right_inverse(case, shape, dtype)
 
 
-class TutorialCayley(maps.Cayley.__base__):
+class Rotations(sets.Constraint):
+    """The orthogonal matrices that the tutorial's inverse takes: those near I."""
+
+    residual = sets.Stiefel.residual
+    project = sets.Stiefel.project
+    dim = sets.Stiefel.dim
+
+    def from_normal(self, normal):
+        return maps.Cayley()(maps.Skew()(normal))
+
+
+class TutorialCayley(Map):
     """The tutorial's, with its sign error."""
 
     def forward(self, X):
@@ -116,13 +119,9 @@ class TutorialCayley(maps.Cayley.__base__):
 
 
 def test_T9_the_right_inverse_law_rejects_the_tutorials_sign():
-    with pytest.raises(AssertionError):
-        rotations = broken(lambda: [maps.Skew(), TutorialCayley()])
-        W = maps.Cayley()(maps.Skew()(torch.randn(4, 4, dtype=torch.float64)))
-        chain = rotations.bound((4, 4))
-        close(forward(chain, *right_inverse(chain, W)), W)
-    with pytest.raises((AssertionError, torch.linalg.LinAlgError)):
-        law_right_inverse(rotations, (4, 4), torch.float64)
+    wrong = broken(lambda: [maps.Skew(), TutorialCayley()], codomain=Rotations())
+    with pytest.raises(AssertionError, match="not close"):
+        law_right_inverse(wrong, (4, 4), torch.float64)
 
 
 # ---- Projection ---------------------------------------------------------------------
@@ -174,16 +173,12 @@ def law_gradient(case: Case, shape: Shape, dtype: torch.dtype) -> None:
     assert torch.autograd.gradcheck(lambda *x: forward(chain, *x), originals)
 
 
-SMALL = [s for s in settings("gradient", EXACT, empty=False) if len(s[1]) < 4]
-FEW = [s for s in SMALL if s[2] == torch.float64 and s[1] in ((4, 4), (5, 3), (1, 1))]
-
-
-@pytest.mark.parametrize(("case", "shape", "dtype"), SMALL, ids=str)
+@over("gradient", EXACT, ((2, 3, 3), (5, 3), (3, 5), (1, 1), (6,)))
 def test_the_gradient_is_that_of_finite_differences(case, shape, dtype):
     law_gradient(case, shape, dtype)
 
 
-@pytest.mark.parametrize(("case", "shape", "dtype"), FEW, ids=str)
+@over("gradient", (torch.float64,), ((4, 4), (5, 3), (6,)))
 def test_the_second_derivative_is_that_of_finite_differences(case, shape, dtype):
     chain = case.bound(shape, dtype)
     originals = [x.requires_grad_() for x in case.draw(shape, dtype)]
@@ -196,7 +191,7 @@ class Detached(Map):
 
 
 def test_the_gradient_law_rejects_a_detached_factor():
-    with pytest.raises((AssertionError, torch.autograd.gradcheck.GradcheckError)):
+    with pytest.raises((AssertionError, GradcheckError)):
         law_gradient(broken(lambda: [maps.Skew(), Detached()]), (4, 4), torch.float64)
 
 
@@ -215,10 +210,9 @@ def law_batch(case: Case, shape: Shape, dtype: torch.dtype) -> None:
         close(back, torch.stack(loop))
 
 
-@over("batch", (torch.float32, *EXACT), empty=False)
+@over("batch", (torch.float32, *EXACT), ((1, 1), *PLAIN))
 def test_a_batch_is_a_loop(case, shape, dtype):
-    if len(shape) == 2:
-        law_batch(case, shape, dtype)
+    law_batch(case, shape, dtype)
 
 
 class Mixing(Map):
@@ -243,7 +237,7 @@ def law_dtype(case: Case, shape: Shape, dtype: torch.dtype) -> None:
         assert {t.dtype for t in right_inverse(chain, W)} <= {dtype, dtype.to_real()}
 
 
-@over("dtype")
+@over("dtype", shapes=PLAIN)
 def test_N1_the_dtype_is_kept(case, shape, dtype):
     law_dtype(case, shape, dtype)
 
@@ -265,7 +259,7 @@ def law_autocast(case: Case, shape: Shape) -> None:
         assert_close(forward(chain, *originals), expected, rtol=0, atol=0)
 
 
-@over("autocast", (torch.float32,))
+@over("autocast", (torch.float32,), PLAIN)
 def test_N1_autocast_changes_nothing(case, shape, dtype):
     law_autocast(case, shape)
 
@@ -322,7 +316,7 @@ def test_the_registering_law_rejects_a_value_that_moves(wrong):
 
 
 def sgd(parameters):
-    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True)
 
 
 def adamw(parameters):
@@ -330,7 +324,7 @@ def adamw(parameters):
 
 
 def law_optimizer(case: Case, shape: Shape, dtype: torch.dtype, optimizer) -> None:
-    host = case.registered(torch.randn(shape, dtype=dtype))
+    host = case.registered(torch.randn(shape, dtype=dtype) / 2)
     steps = optimizer(host.parameters())
     before, target = host.weight.detach().clone(), torch.randn(shape, dtype=dtype)
     for _ in range(3):
@@ -414,7 +408,7 @@ def law_safetensors(case: Case, shape: Shape, path) -> None:
     save_file(host.state_dict(), path)
 
 
-@over("safetensors", (torch.float32,))
+@over("safetensors", (torch.float32,), PLAIN)
 def test_X3_safetensors_saves_every_state_dict(case, shape, dtype, tmp_path):
     law_safetensors(case, shape, tmp_path / "layer.safetensors")
 
@@ -458,7 +452,8 @@ def test_the_spec_law_rejects_an_argument_that_is_changed():
 
 
 def law_meta(case: Case, shape: Shape) -> None:
-    host = case.registered(torch.randn(shape, device="meta"))
+    with torch.device("meta"):
+        host = case.registered(torch.randn(shape))
     assert host.weight.shape == shape
     source = case.registered(torch.randn(shape)).eval()
     host.to_empty(device="cpu").eval()
@@ -505,11 +500,13 @@ def law_transforms(case: Case, shape: Shape) -> None:
     for mine, expected in zip(grad(loss, which)(*originals), slopes, strict=True):
         assert_close(mine, expected)
     along = jvp(loss, originals, tangents)[1]
-    assert_close(along, sum((g * t).sum() for g, t in zip(slopes, tangents, strict=True)))
+    assert_close(
+        along, sum((g * t).sum() for g, t in zip(slopes, tangents, strict=True))
+    )
     jacobians = jacrev(value, which)(*originals)
     columns = jvp(value, originals, tangents)[1]
     products = [
-        (J.flatten(len(shape)) @ t.flatten())
+        J.reshape(*shape, -1) @ t.flatten()
         for J, t in zip(jacobians, tangents, strict=True)
     ]
     assert_close(columns, sum(products))
@@ -519,7 +516,7 @@ def law_transforms(case: Case, shape: Shape) -> None:
 
 
 @MARKS
-@over("transforms", (torch.float64,), empty=False)
+@over("transforms", (torch.float64,), (*PLAIN, (2, 3, 3), (6,)))
 def test_F1_function_transforms_go_through(case, shape, dtype):
     law_transforms(case, shape)
 
@@ -536,12 +533,6 @@ def test_F1_the_transforms_law_rejects_a_number_read_from_a_tensor():
 
 # ---- torch.compile ------------------------------------------------------------------
 
-COMPILED = [
-    s
-    for s in settings("compile", (torch.float32,))
-    if s[1] in ((4, 4), (5, 3)) and str(s[0]) not in ("skew", "lower", "weight norm -1")
-]
-
 
 def law_compile(case: Case, shape: Shape) -> None:
     host = case.registered(torch.randn(shape)).eval()
@@ -557,7 +548,7 @@ def law_compile(case: Case, shape: Shape) -> None:
         assert_close(mine, slope)
 
 
-@pytest.mark.parametrize(("case", "shape", "dtype"), COMPILED, ids=str)
+@over("compile", (torch.float32,), ((5, 3),))
 def test_compiled_values_and_gradients_are_the_same(case, shape, dtype):
     law_compile(case, shape)
 

@@ -36,20 +36,24 @@ def reflected(W: Tensor) -> Tensor:
     return torch.cat([-W[..., :1], W[..., 1:]], dim=-1)
 
 
+NOT_ASSIGNABLE = {"orthogonal matrix_exp", "orthogonal cayley"}  # as in torch
+STARTS = [
+    (kind, start)
+    for kind in ORTHOGONAL
+    for start in ("as registered", "assigned", "reflected")
+    if start == "as registered" or kind not in NOT_ASSIGNABLE
+]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ORTHOGONAL)
-@pytest.mark.parametrize("start", ["as registered", "assigned", "reflected"])
+@pytest.mark.parametrize(("kind", "start"), STARTS)
 def test_N4_adamw_leaves_every_orthogonal_map_orthogonal(kind, shape, start):
     layer = recipes()[kind](nn.Linear(*SHAPES[shape]))
     if start != "as registered":
         W = nn.init.orthogonal_(torch.empty_like(layer.weight))
-        layer.weight = reflected(W) if start == "reflected" else W
-        assert_close(
-            layer.weight.detach(),
-            reflected(W) if start == "reflected" else W,
-            atol=1e-5,
-            rtol=0,
-        )
+        W = reflected(W) if start == "reflected" else W
+        layer.weight = W
+        assert_close(layer.weight.detach(), W, atol=1e-5, rtol=0)
     before = layer.weight.detach().clone()
     assert gram_error(before) < 1e-5
     for _ in range(3):
@@ -109,6 +113,33 @@ def test_N4_discrete_state_lives_in_buffers(kind):
     optimizer.step()
     for name, buffer in layer.named_buffers():
         assert_close(buffer, buffers[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("link", [holdfast.maps.Cayley, holdfast.maps.MatrixExp])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_N4_adamw_leaves_a_chain_after_skew_orthogonal(link, mirror):
+    layer = nn.Linear(4, 4)
+    holdfast.register_parametrization(layer, "weight", holdfast.maps.Skew())
+    holdfast.register_parametrization(layer, "weight", link())
+    W = nn.init.orthogonal_(torch.empty(4, 4))
+    if bool(torch.linalg.det(W) < 0) is not (mirror and link is holdfast.maps.Cayley):
+        W = reflected(W)
+    layer.weight = W
+    assert_close(layer.weight.detach(), W, atol=1e-5, rtol=0)
+    for _ in range(3):
+        adamw_step(layer, torch.randn(4, 4))
+        assert gram_error(layer.weight.detach()) < 1e-5
+
+
+def test_N4_householder_alone_keeps_its_signs_in_a_buffer():
+    layer = nn.Linear(3, 6)
+    holdfast.register_parametrization(layer, "weight", holdfast.maps.Householder())
+    before = layer.weight.detach().clone()
+    layer.parametrizations.weight.original.data.diagonal().mul_(0.5)
+    assert_close(layer.weight.detach(), before, atol=1e-6, rtol=0)
+    for _ in range(3):
+        adamw_step(layer, torch.randn(6, 3))
+        assert gram_error(layer.weight.detach()) < 1e-5
 
 
 def test_N4_twenty_steps_stay_orthogonal():

@@ -44,7 +44,7 @@ class Broken(nn.Module):
         return X
 
     def fall_over(self) -> None:
-        raise self.error
+        raise copy.copy(self.error)
 
 
 ERRORS = {
@@ -58,8 +58,7 @@ ERRORS = {
 
 def broken_model(kind: str, register: Callable[..., nn.Module]) -> nn.Module:
     layer = nn.Linear(3, 3)
-    error = copy.copy(ERRORS[kind]) if kind != "own" else PickyError(3, "dial")
-    link = Broken(error)
+    link = Broken(ERRORS[kind])
     register(layer, "weight", link)
     link.armed = True
     return nn.Sequential(OrderedDict(encoder=nn.Sequential(nn.ReLU(), layer)))

@@ -14,9 +14,11 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterable
+from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import FrameType
 from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +41,18 @@ Entries = dict["ParametrizationList", Entry]
 class Scope:
     """The values computed between entering and leaving one ``cached()``."""
 
-    __slots__ = ("frame", "hooks", "modes", "modules", "open", "parent", "simple", "task", "values")
+    __slots__ = (
+        "frame",
+        "hooks",
+        "modes",
+        "modules",
+        "open",
+        "parent",
+        "simple",
+        "task",
+        "values",
+        "__weakref__",
+    )
 
     def __init__(
         self,
@@ -124,7 +137,23 @@ def _store(chain: ParametrizationList, scope: Scope, *, grad: bool) -> Tensor:
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
         scope.values[grad][chain] = Entry.of(chain, value)
+        if value.grad_fn is not None:
+            value.register_hook(partial(_retire, ref(scope), ref(chain)))
     return value
+
+
+def _retire(
+    scope: ReferenceType[Scope], chain: ReferenceType[ParametrizationList], _: Tensor
+) -> None:
+    """Drop a value whose graph is being used up.
+
+    What follows a backward pass is a second one, which needs a graph of its own, or a
+    step, which some optimizers make where no version tells of it.
+    """
+    live = scope(), chain()
+    if live[0] is not None and live[1] is not None:
+        for values in live[0].values:
+            values.pop(live[1], None)
 
 
 # The values of the scopes inside a graph that torch.compile traces; it cannot trace a
@@ -173,6 +202,10 @@ class cached(contextlib.ContextDecorator):  # noqa: N801  # torch's name, used a
         self.modules = modules
         self._entered: list[Scope] = []
 
+    def _recreate_cm(self) -> cached:
+        """Give every call of a decorated function a scope of its own."""
+        return cached(*self.modules)
+
     def __enter__(self) -> None:
         """Open the scope."""
         if _is_traced():
@@ -181,7 +214,7 @@ class cached(contextlib.ContextDecorator):  # noqa: N801  # torch's name, used a
         hosts = None
         if self.modules:
             hosts = frozenset(_below(self.modules))
-        scope = Scope(innermost.scope, hosts, _generator_frame(sys._getframe(1)))
+        scope = Scope(innermost.scope, hosts, _suspendable_frame(sys._getframe(1)))
         self._entered.append(scope)
         innermost.scope = scope
 
@@ -218,8 +251,8 @@ def _exit_traced() -> None:
         _traced[1].clear()
 
 
-def _generator_frame(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the generator that opens a scope for its own body.
+def _suspendable_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the generator or coroutine that a scope is opened for.
 
     A suspended frame has no caller, which is how a scope knows that it must not serve
     the code that runs meanwhile. A generator behind ``contextlib.contextmanager``
@@ -227,14 +260,11 @@ def _generator_frame(frame: FrameType | None) -> FrameType | None:
     """
     while frame is not None:
         caller = frame.f_back
-        if frame.f_globals.get("__name__") == "contextlib":
-            frame = caller
-        elif not frame.f_code.co_flags & _SUSPENDABLE:
-            return None
-        elif caller is not None and caller.f_globals.get("__name__") == "contextlib":
-            frame = caller
-        else:
+        if frame.f_code.co_flags & _SUSPENDABLE and (
+            caller is None or caller.f_globals.get("__name__") != "contextlib"
+        ):
             return frame
+        frame = caller
     return None
 
 

@@ -25,7 +25,7 @@ from .inversion import (
 from .parametrization import Outside, Parametrization
 
 if TYPE_CHECKING:
-    from .entry import Entry
+    from .memo import Memo
 
 _TINY = torch.finfo(torch.float32).tiny
 _backward_pass = torch._C._current_graph_task_id
@@ -65,7 +65,7 @@ class ParametrizationList(nn.ModuleList):
     ntensors: int
     _moved: Tensor
     _epoch: int  # counts the changes that pass through here; `core/entry.py`
-    _memo: Entry | None
+    _memo: Memo | None
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _volatile: bool | None  # some map may change its value on its own; None: unknown
@@ -248,7 +248,7 @@ class ParametrizationList(nn.ModuleList):
     def forget(self) -> None:
         """Let no value that was computed before be used again."""
         state = self.__dict__
-        state["_epoch"] += 1
+        state["_epoch"] = state.get("_epoch", 0) + 1
         state["_memo"] = state["_volatile"] = None
 
     def is_deterministic(self) -> bool:

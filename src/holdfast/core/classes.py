@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
+from .parametrization import Parametrization
 from .reading import reader_of
 
 _NAMES = "_parametrized_names"
@@ -112,7 +113,9 @@ def is_parametrized(module: nn.Module, tensor_name: str | None = None) -> bool:
     chains = modules.get("parametrizations") if modules else None
     if not isinstance(chains, nn.ModuleDict):
         return False
-    return bool(chains._modules) if tensor_name is None else tensor_name in chains._modules
+    return (
+        bool(chains._modules) if tensor_name is None else tensor_name in chains._modules
+    )
 
 
 def type_before_parametrizations(module: nn.Module) -> type:
@@ -195,7 +198,17 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
         else:
             super(cls, self).__setattr__(name, value)  # type: ignore[misc]
 
-    methods: dict[str, Callable[..., Any]] = {"__getattr__": get_failed, "__setattr__": set_}
+    def load(
+        self: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        _translate(self, state_dict, prefix)
+        super(cls, self)._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore
+
+    methods: dict[str, Callable[..., Any]] = {
+        "__getattr__": get_failed,
+        "__setattr__": set_,
+        "_load_from_state_dict": load,
+    }
     if not _defines(base, "__copy__"):
         methods["__copy__"] = _copy
     if issubclass(base, nn.RNNBase):
@@ -203,6 +216,15 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
     for name, method in methods.items():
         type.__setattr__(cls, name, method)
     return cls
+
+
+def _translate(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
+    """Let the maps rename the keys of older checkpoints."""
+    chains: Any = module._modules.get("parametrizations", {})
+    for name, chain in getattr(chains, "_modules", {}).items():
+        for i, map_ in enumerate(chain._modules.values()):
+            if isinstance(map_, Parametrization):
+                map_.translate(state, prefix, name, i)
 
 
 def _defines(cls: type, name: str) -> bool:

@@ -1,7 +1,7 @@
 """One computed value with everything it was computed from.
 
 The value is used again only while all of that is the same: the maps and their modes,
-each tensor and its version, the autocast state, and the value itself. A chain counts
+each tensor and its version, and the autocast state. A chain counts
 the changes that pass through it in its *epoch*: to its maps, their modes, their dtype
 and device, and every look at its tensors from outside, which may precede a write
 through ``.data`` that no version tells of.
@@ -28,7 +28,6 @@ class Entry(NamedTuple):
     """A value, and the state of everything that it was computed from."""
 
     value: Tensor
-    version: int
     epoch: int
     autocast: tuple[bool, torch.dtype] | None
     tensors: list[tuple[Registry, str, Tensor, int]]
@@ -37,18 +36,14 @@ class Entry(NamedTuple):
     def of(cls, chain: ParametrizationList, value: Tensor) -> Entry:
         """Note the present state of a chain beside the value just computed."""
         tensors = [(*found, found[2]._version) for found in tensors_of(chain)]
-        return cls(value, value._version, chain._epoch, autocast_of(value), tensors)
+        return cls(value, chain._epoch, autocast_of(value), tensors)
 
     def is_current(self, chain: ParametrizationList) -> bool:
         """Tell whether nothing has changed since the value was computed."""
         for registry, name, tensor, version in self.tensors:
             if registry.get(name) is not tensor or tensor._version != version:
                 return False
-        return (
-            self.epoch == chain._epoch
-            and self.version == self.value._version
-            and self.autocast == autocast_of(self.value)
-        )
+        return self.epoch == chain._epoch and self.autocast == autocast_of(self.value)
 
 
 def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:
@@ -62,11 +57,14 @@ def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tens
         parts.extend(part._modules.values())  # type: ignore[arg-type]
 
 
-def trackable() -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def trackable() -> Iterator[None]:
     """Give values a version, which tensors made in inference mode do not have."""
-    if torch.is_inference_mode_enabled():
-        return torch.inference_mode(mode=False)
-    return contextlib.nullcontext()
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
 
 
 def autocast_of(tensor: Tensor) -> tuple[bool, torch.dtype] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _transform_level = torch._C._functorch.maybe_current_level
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _tracing_state = torch._C._get_tracing_state
+_is_copy_on_write = torch._C._is_cow_tensor
 
 _remembers: ContextVar[bool] = ContextVar("holdfast.remember", default=True)
 
@@ -40,26 +41,64 @@ def read_remembering(chain: ParametrizationList) -> Tensor:
     ):
         return chain.evaluate()
     memo = chain._memo
-    if memo is not None and memo.is_current(chain):
-        return memo.value
-    chain.__dict__["_memo"] = memo = None
-    if not _is_private(chain):
-        return chain.evaluate()
-    with trackable():
-        value = chain.evaluate()
-    chain.__dict__["_memo"] = Entry.of(chain, value)
-    return value
+    if memo is None or not memo.entry.is_current(chain):
+        chain.__dict__["_memo"] = memo = None
+        if not _is_private(chain):
+            return chain.evaluate()
+        with trackable():
+            value = chain.evaluate()
+            if type(value) is not Tensor or value.layout is not torch.strided:
+                return value
+            chain.__dict__["_memo"] = memo = Memo(Entry.of(chain, value))
+    return memo.hand_out()
+
+
+class Memo:
+    """A remembered value, and the alias of it that readers get.
+
+    The alias shares the memory copy-on-write: whoever writes to it, by whatever way,
+    writes to a copy of their own, and the next reader gets a new alias.
+    """
+
+    __slots__ = ("alias", "entry")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.alias: Tensor | None = None
+
+    def hand_out(self) -> Tensor:
+        """Return an alias that nobody has written to."""
+        alias = self.alias
+        if (
+            alias is None
+            or not _is_copy_on_write(alias)
+            or alias._version
+            or alias.requires_grad
+        ):
+            with trackable():
+                alias = self.alias = torch._lazy_clone(self.entry.value)
+        return alias
 
 
 def _is_private(chain: ParametrizationList) -> bool:
     """Tell whether none but the chain holds its tensors: Note [What the memo may..]."""
-    return not any(
-        tensor.is_inference()
-        or type(tensor) not in _PLAIN
-        or sys.getrefcount(registry[name]) > _OWN_REFERENCES + 1  # `tensor`
-        or (tensor.device.type == "cpu" and tensor.is_shared())
-        or _storage_owners(tensor) > _OWN_STORAGES
-        for registry, name, tensor in tensors_of(chain)
+    return all(
+        _references(*place) == _OWN_REFERENCES and _is_private_storage(*place)
+        for place in [(registry, name) for registry, name, _ in tensors_of(chain)]
+    )
+
+
+def _references(registry: Registry, name: str) -> int:
+    return sys.getrefcount(registry[name])
+
+
+def _is_private_storage(registry: Registry, name: str) -> bool:
+    tensor = cast("Tensor", registry[name])
+    return (
+        type(tensor) in _PLAIN
+        and not tensor.is_inference()
+        and not (tensor.device.type == "cpu" and tensor.is_shared())
+        and _storage_owners(tensor) == _OWN_STORAGES
     )
 
 
@@ -68,8 +107,7 @@ def _storage_owners(tensor: Tensor) -> int:
 
 
 _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
-_sample: Registry = {"": torch.empty(1)}
-_OWN_REFERENCES = sys.getrefcount(_sample[""])
+_OWN_REFERENCES = _references({"": torch.empty(1)}, "")
 _OWN_STORAGES = _storage_owners(torch.empty(1))
 
 

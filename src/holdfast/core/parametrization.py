@@ -66,6 +66,18 @@ class Parametrization(nn.Module):
     def refine_(self, *originals: Tensor) -> None:
         """Advance the map's state in place; called once per training forward."""
 
+    def translate(
+        self, state: dict[str, Tensor], prefix: str, name: str, index: int
+    ) -> None:
+        """Rename keys of older checkpoints, in place, before they are loaded.
+
+        Args:
+            state: the state dict that is being loaded.
+            prefix: what the keys of the host module begin with.
+            name: the tensor.
+            index: the map's place in the chain.
+        """
+
     def spec(self) -> dict[str, object]:
         """Return the constructor arguments, as plain data, by name."""
         names = inspect.signature(type(self).__init__).parameters

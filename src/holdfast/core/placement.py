@@ -33,9 +33,9 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
         state[registry] = {k: v for k, v in state[registry].items() if k != name}
         if name in module._non_persistent_buffers_set:
             chain._non_persistent_buffers_set.update(chain._buffers)
-            state["_non_persistent_buffers_set"] = module._non_persistent_buffers_set - {
-                name
-            }
+            state["_non_persistent_buffers_set"] = (
+                module._non_persistent_buffers_set - {name}
+            )
         chains = module._modules.get("parametrizations")
         if chains is None:
             chains = nn.ModuleDict()
@@ -53,7 +53,9 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
 def _order(module: nn.Module, registry: str) -> tuple[str, ...]:
     """Return the names of a registry in the order before any left for a chain."""
     known: tuple[str, ...] = ()
-    for chain in getattr(module._modules.get("parametrizations"), "_modules", {}).values():
+    for chain in getattr(
+        module._modules.get("parametrizations"), "_modules", {}
+    ).values():
         known = max(known, getattr(chain, "order", ()), key=len)
     return (*known, *(k for k in module.__dict__[registry] if k not in known))
 

@@ -41,16 +41,18 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
             scope = innermost.scope
             grad = _is_grad_enabled()
             if scope is None:
-                if grad or chain._volatile:
+                if grad:
+                    if chain._memo is not None:
+                        chain.forget()  # no second copy of a weight that trains
                     return chain.evaluate()
-                return read_remembering(chain)
+                return chain.evaluate() if chain._volatile else read_remembering(chain)
             # `Scope.serves` and `Entry.is_current`, written out for the common case
             if scope.simple and (
                 not grad or (_backward_pass() < 0 and _saved_tensor_hooks(True) is None)
             ):
                 entry = scope.values[grad].get(chain)
                 if entry is not None:
-                    value, _, epoch, autocast, tensors = entry
+                    value, epoch, autocast, tensors = entry
                     for registry, key, tensor, version in tensors:
                         if (
                             registry.get(key) is not tensor

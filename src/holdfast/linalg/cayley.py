@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .structure import require_square
 
-# Coordinates above this size cost digits in float32; fresh signs make them smaller.
-_LARGEST = 8.0
+# Half coordinates above this size cost digits in float32; fresh signs make them smaller.
+_LARGEST = 4.0
 
 
 def cayley_transform(A: Tensor) -> Tensor:
@@ -72,16 +72,17 @@ def cayley_inverse(W: Tensor, signs: Tensor | None = None) -> tuple[Tensor, Tens
     """
     fresh = cayley_signs(W)
     if signs is None:
-        return _coordinates(W, fresh), fresh
-    A = _coordinates(W, signs)
-    keep = A.abs().amax((-2, -1)) <= _LARGEST  # False for NaN
-    signs = torch.where(keep[..., None], signs, fresh)
-    return torch.where(keep[..., None, None], A, _coordinates(W, signs)), signs
+        signs = fresh
+    else:
+        size = _half_coordinates(W, signs).abs().amax((-2, -1))
+        keep = size <= _LARGEST  # False for NaN
+        signs = torch.where(keep.unsqueeze(-1), signs, fresh)
+    half = _half_coordinates(W, signs)
+    return half - half.mH, signs
 
 
-def _coordinates(W: Tensor, signs: Tensor) -> Tensor:
-    """Return 2 (U + I)^{-1} (U - I) for U = W D; NaN where that is singular."""
+def _half_coordinates(W: Tensor, signs: Tensor) -> Tensor:
+    """Return (U + I)^{-1} (U - I) for U = W D; huge or NaN where U + I is singular."""
     U = W * signs.unsqueeze(-2)
     identity = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
-    A, _ = torch.linalg.solve_ex(U + identity, U - identity)
-    return A - A.mH
+    return torch.linalg.solve_ex(U + identity, U - identity)[0]

@@ -54,7 +54,8 @@ def reflectors(W: Tensor) -> tuple[Tensor, Tensor]:
         >>> signs
         tensor([-1, -1], dtype=torch.int8)
     """
-    factored, tau = torch.geqrf(W)
+    # `geqrf` refuses tensors without values
+    factored, tau = (W, W[..., 0, :]) if W.is_meta else torch.geqrf(W)
     signs = diagonal_signs(factored)
     # LAPACK's tau = 0 is no reflection at all; here a zero column reflects one axis.
     signs = torch.where(tau == 0, -signs, signs)

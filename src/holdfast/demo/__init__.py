@@ -1,0 +1,1 @@
+"""The runnable applications behind ``holdfast demo``."""

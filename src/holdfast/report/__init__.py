@@ -1,0 +1,1 @@
+"""What a model's parametrizations amount to, as figures."""
