@@ -11,12 +11,23 @@ from torch.nn.utils import parametrizations as torch_recipes
 from torch.testing import assert_close
 
 import holdfast
+from holdfast import maps
 from support import state_of
 
 KEY = "parametrizations.weight.original"
 
-# Every built-in function, on a square, a tall and a wide weight.
-RECIPES: dict[str, Callable[[nn.Module], nn.Module]] = {
+
+def chain(*links: Callable[[], nn.Module]) -> Callable[[nn.Module], nn.Module]:
+    def register(module: nn.Module) -> nn.Module:
+        for link in links:
+            holdfast.register_parametrization(module, "weight", link())
+        return module
+
+    return register
+
+
+# Every built-in function and map; those of square matrices alone stand apart.
+ANY: dict[str, Callable[[nn.Module], nn.Module]] = {
     "exponential": lambda m: holdfast.orthogonal(m, "weight", "matrix_exp"),
     "cayley": lambda m: holdfast.orthogonal(m, "weight", "cayley"),
     "householder": lambda m: holdfast.orthogonal(m, "weight", "householder"),
@@ -29,10 +40,25 @@ RECIPES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "weight norm": holdfast.weight_norm,
     "weight norm of all": lambda m: holdfast.weight_norm(m, "weight", None),
     "spectral norm": holdfast.spectral_norm,
+    "triangular": chain(maps.Triangular),
+    "mask": lambda m: chain(lambda: maps.Mask(m.weight.detach() > 0))(m),
+    "householder alone": chain(maps.Householder),
 }
+SQUARE: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "symmetric": chain(maps.Symmetric),
+    "skew": chain(maps.Skew),
+    "skew, cayley": chain(maps.Skew, maps.Cayley),
+    "skew, exponential": chain(maps.Skew, maps.MatrixExp),
+    "symmetric, exponential": chain(maps.Symmetric, maps.MatrixExp),
+}
+RECIPES = ANY | SQUARE
 SHAPES = {"square": (3, 3), "tall": (4, 2), "wide": (2, 4)}
 every_map = pytest.mark.parametrize("recipe", list(RECIPES))
-every_shape = pytest.mark.parametrize("shape", list(SHAPES))
+every_map_and_shape = pytest.mark.parametrize(
+    ("recipe", "shape"),
+    [(recipe, shape) for recipe in ANY for shape in SHAPES]
+    + [(recipe, "square") for recipe in SQUARE],
+)
 
 Originals = dict[str, Tensor]
 
@@ -219,8 +245,7 @@ def test_F1_control_torch_changes_the_model() -> None:
 # ---- grad, jvp, vmap, hessian -----------------------------------------------------
 
 
-@every_shape
-@every_map
+@every_map_and_shape
 def test_F1_grad_and_jvp_go_through_every_map(recipe: str, shape: str) -> None:
     layer, point, x = setting(recipe, shape)
     loss = loss_of(layer, x)
@@ -241,8 +266,7 @@ def test_F1_grad_and_jvp_go_through_every_map(recipe: str, shape: str) -> None:
     assert_close({name: named[name].grad for name in point}, grad)
 
 
-@every_shape
-@every_map
+@every_map_and_shape
 def test_F1_vmap_goes_through_every_map(recipe: str, shape: str) -> None:
     layer, point, x = setting(recipe, shape)
     loss = loss_of(layer, x)
@@ -257,8 +281,7 @@ def test_F1_vmap_goes_through_every_map(recipe: str, shape: str) -> None:
         assert_close(rows, expected)
 
 
-@every_shape
-@every_map
+@every_map_and_shape
 def test_F1_hessian_goes_through_every_map(recipe: str, shape: str) -> None:
     layer, point, x = setting(recipe, shape)
     name = sorted(point)[-1]

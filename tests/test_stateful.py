@@ -234,21 +234,16 @@ class Entry:
     def __init__(self, module: nn.Module, record: Record) -> None:
         self.module = module
         self.record = record
-        self.optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
-        self.kept: dict[str, Tensor] = {}
-        self.keep()
+        tensors = {name: self.tensor(name) for name in record.order}
+        # what must stay the same object
+        self.kept = {k: tensor for k, tensor in tensors.items() if tensor is not None}
+        self.renew()
 
-    def keep(self) -> None:
-        """Note the tensors that must stay the same objects."""
-        for name in self.record.order:
-            tensor = self.tensor(name)
-            if tensor is None:
-                self.kept.pop(name, None)
-            else:
-                self.kept[name] = tensor
+    def renew(self) -> None:
+        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=RATE)
 
     def tensor(self, name: str) -> Tensor | None:
-        """Return the plain tensor or the only original, and where it lies."""
+        """Return the plain tensor, or the original where there is one."""
         if name in self.record.plain:
             return getattr(self.module, name)
         tensors, _ = self.record.chains[name]
@@ -287,9 +282,9 @@ class Histories(RuleBasedStateMachine):
         return chosen, chosen.module, order[name % len(order)]
 
     def parametrized(self, entry: int, name: int) -> tuple[Entry, nn.Module, str] | None:
-        chosen, module, _ = self.choose(entry)
-        names = [*chosen.record.chains]
-        return (chosen, module, names[name % len(names)]) if names else None
+        """Return a parametrized tensor of the pool, where there is one."""
+        all_of_them = [(e, e.module, n) for e in self.pool for n in e.record.chains]
+        return all_of_them[(4 * name + entry) % len(all_of_them)] if all_of_them else None
 
     def expect(self, entry: Entry, implied: object, act: object) -> None:
         """Do what the record says is possible; what is not must change nothing."""
@@ -356,7 +351,7 @@ class Histories(RuleBasedStateMachine):
             return
         chosen, module, tensor = found
         before = state_of(module)
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
             setattr(module, tensor, BAD_VALUES[kind](chosen.record.value(tensor)))
         assert state_of(module) == before, "a failure left a trace"
 
@@ -374,9 +369,10 @@ class Histories(RuleBasedStateMachine):
             lambda record: record.remove(tensor, leave=leave),
             lambda: library.remove_parametrizations(module, tensor, leave),
         )
-        chosen.kept.setdefault(tensor, chosen.tensor(tensor))
-        if chosen.kept[tensor] is None:
-            del chosen.kept[tensor]
+        if tensor not in chosen.kept and tensor in chosen.record.plain:
+            chosen.kept[tensor] = chosen.tensor(tensor)
+            if by_torch:  # which tells nobody of the parameter that it made
+                chosen.renew()
 
     # -- copying ----------------------------------------------------------------
 
@@ -425,7 +421,7 @@ class Histories(RuleBasedStateMachine):
         chosen, module, _ = self.choose(entry)
         self.library.swap_parameters(chosen.optimizer)
         held = [p for group in chosen.optimizer.param_groups for p in group["params"]]
-        assert {*map(id, held)} == {*map(id, module.parameters())}
+        assert sorted(map(id, held)) == sorted(map(id, module.parameters()))
         names = chosen.record.parameters
         chosen.optimizer.zero_grad()
         sum(slope(getattr(module, name)) for name in names).backward()

@@ -22,6 +22,7 @@ from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .entry import Entry, tensors_of, trackable
 from .memo import read_remembering
@@ -145,15 +146,22 @@ def _store(chain: ParametrizationList, scope: Scope, *, grad: bool) -> Tensor:
 def _retire(
     scope: ReferenceType[Scope], chain: ReferenceType[ParametrizationList], _: Tensor
 ) -> None:
-    """Drop a value whose graph is being used up.
-
-    What follows a backward pass is a second one, which needs a graph of its own, or a
-    step, which some optimizers make where no version tells of it.
-    """
+    """Drop a value whose graph is being used up: a second backward needs another."""
     live = scope(), chain()
     if live[0] is not None and live[1] is not None:
-        for values in live[0].values:
-            values.pop(live[1], None)
+        live[0].values[True].pop(live[1], None)
+
+
+def _after_step(*_: object) -> None:
+    """Drop all values after an optimizer step: some write where no version tells."""
+    scope = innermost.scope
+    while scope is not None:
+        for values in scope.values:
+            values.clear()
+        scope = scope.parent
+
+
+register_optimizer_step_post_hook(_after_step)
 
 
 # The values of the scopes inside a graph that torch.compile traces; it cannot trace a

@@ -69,6 +69,7 @@ class ParametrizationList(nn.ModuleList):
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _volatile: bool | None  # some map may change its value on its own; None: unknown
+    _shared: bool  # with a shallow copy of the module
     _special: bool  # a read has to look at one of the last two
 
     def __init__(
@@ -105,15 +106,14 @@ class ParametrizationList(nn.ModuleList):
             originals = (new,) if isinstance(new, Tensor) else tuple(new)
             self.ntensors = len(originals)
             image = self.compute(*originals)
-            if not self.unsafe:
-                check_image(image, value, where)
+            check_image(image, value, where, unsafe=self.unsafe)
             self._moved = _distance(image, value)
         if isinstance(new, Tensor):
             self._register("original", original)
             write(original, new)
         else:
             for i, tensor in enumerate(originals):
-                self._register(f"original{i}", _like(original, tensor))
+                self._register(f"original{i}", like(original, tensor))
 
     def _register(self, name: str, tensor: Tensor) -> None:
         if isinstance(tensor, nn.Parameter):
@@ -171,6 +171,21 @@ class ParametrizationList(nn.ModuleList):
             tensors = (call(map_, tensors),)
         return tensors[0]
 
+    @classmethod
+    def of_torchs(cls, other: nn.ModuleList, shape: torch.Size) -> ParametrizationList:
+        """Return a chain of ours with what a list of torch's holds."""
+        chain = cls.__new__(cls)
+        chain.__dict__.update(
+            other.__dict__,
+            **_PRIVATE,
+            _overrides=[],
+            _moved=torch.zeros(()),
+            shape=shape,
+            outside=None,
+            order=(),
+        )
+        return chain
+
     def right_inverse(self, value: Tensor) -> None:
         """Set the originals such that the value becomes ``value``.
 
@@ -210,7 +225,7 @@ class ParametrizationList(nn.ModuleList):
         """Let the host's forward advance the maps, which they else do themselves."""
         for map_ in self.movers():
             map_.__dict__["advanced_by_host"] = True
-        self.__dict__.update(_refined=(self._version(), None), _special=True)
+        self.__dict__.update(_refined=(self._versions(), None), _special=True)
 
     def refine_(self) -> None:
         """Advance the state of the maps that have moving state."""
@@ -223,7 +238,7 @@ class ParametrizationList(nn.ModuleList):
                 if not movers:
                     break
                 tensors = (call(map_, tensors),)
-        self.__dict__["_refined"] = (self._version(), None)
+        self.__dict__["_refined"] = (self._versions(), None)
 
     def catch_up_(self) -> None:
         """Refine where the host's forward evidently is not what uses the weight.
@@ -232,15 +247,16 @@ class ParametrizationList(nn.ModuleList):
         The originals moved, were read, and moved again without a forward in between:
         then this read stands for the forward.
         """
-        version, (refined, overlooked) = self._version(), self.__dict__["_refined"]
+        version, (refined, overlooked) = self._versions(), self.__dict__["_refined"]
         if version == refined or _backward_pass() != -1:
             return
         if overlooked in (None, version):
             self.__dict__["_refined"] = (refined, version)
         else:
             self.refine_()
+            self.__dict__["_refined"] = (version, version)
 
-    def _version(self) -> tuple[int, ...]:
+    def _versions(self) -> tuple[int, ...]:
         return tuple(tensor._version for tensor in self.originals())
 
     # Changes, and looks that may precede one, count as a new epoch
@@ -315,7 +331,7 @@ class ParametrizationList(nn.ModuleList):
         super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memo": None, "_overrides": []}
+        return {**self.__dict__, "_memo": None, "_overrides": [], "_shared": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -327,6 +343,7 @@ _PRIVATE: dict[str, Any] = {
     "_epoch": 0,
     "_memo": None,
     "_refined": None,
+    "_shared": False,
     "_special": False,
     "_volatile": None,
 }
@@ -376,9 +393,9 @@ def disown(chain: ParametrizationList) -> None:
         _homes.pop(map_, None)
 
 
-def _distance(new: Tensor | None, old: Tensor) -> Tensor:
+def _distance(new: Tensor, old: Tensor) -> Tensor:
     """Return ``||new - old|| / ||old||``, and 0 for what is only rounding."""
-    if new is None or new.shape != old.shape:
+    if new.shape != old.shape:
         return torch.tensor(float("nan"))
     old = old.to(new.dtype)
     norm = torch.linalg.vector_norm(old)
@@ -386,7 +403,7 @@ def _distance(new: Tensor | None, old: Tensor) -> Tensor:
     return torch.where(distance <= tolerance(old), 0.0, distance)
 
 
-def _like(original: Tensor, new: Tensor) -> Tensor:
+def like(original: Tensor, new: Tensor) -> Tensor:
     """Return ``new`` as a tensor of its own, of the original's kind."""
     new = new.detach().clone(memory_format=torch.contiguous_format)
     grad = original.requires_grad and (new.is_floating_point() or new.is_complex())

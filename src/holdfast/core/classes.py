@@ -27,7 +27,7 @@ from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
 from .parametrization import Parametrization
-from .reading import reader_of
+from .reading import failure_of, reader_of
 
 _NAMES = "_parametrized_names"
 _TORCH_CLASSES = "torch.nn.utils.parametrize"
@@ -142,10 +142,10 @@ def reclass(module: nn.Module, names: Iterable[str]) -> None:
     Classes that another tool has put on top (FSDP2's ``fully_shard``) stay on top.
     """
     cls = type(module)
-    shared = _shared_class(cls)
-    base = cls if shared is None else shared.__bases__[0]
+    old = _shared_class(cls) or cls
+    base = original_class(cls)
     new = parametrized_class(base, frozenset(names)) if names else base
-    object.__setattr__(module, "__class__", _rebuild(cls, shared or cls, new))
+    object.__setattr__(module, "__class__", _rebuild(cls, old, new))
 
 
 def _rebuild(cls: type, old: type, new: type) -> type:
@@ -186,10 +186,10 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
     cls = _metaclass(type(base))(f"Parametrized{base.__name__}", (base,), body)
 
     def get_failed(self: nn.Module, name: str) -> Any:  # noqa: ANN401
-        # Python asks here after a property raised AttributeError. Computing once more
-        # lets that error out as itself instead of "no attribute 'weight'" (R1).
-        if name in managed and chain_of(self, name) is not None:
-            return vars(cls)[name].fget(self)
+        # Python asks here after a property raised AttributeError, and would report
+        # that there is no attribute "weight" (R1).
+        if name in managed and (error := failure_of(self, name)) is not None:
+            raise error
         return super(cls, self).__getattr__(name)  # type: ignore[misc]
 
     def set_(self: nn.Module, name: str, value: object) -> None:
@@ -238,6 +238,7 @@ def _copy(self: nn.Module) -> nn.Module:
     chains = _shallow(self._modules["parametrizations"])
     new.__dict__["_modules"]["parametrizations"] = chains
     for name, chain in chains._modules.items():
+        chain.__dict__["_shared"] = True
         chains._modules[name] = _shallow(chain)
     return new
 

@@ -84,17 +84,21 @@ def invert(
 ) -> Originals:
     """Run the right inverses in reverse order."""
     new: Any = value
-    finite = _is_finite(value)
     for map_ in reversed([*chain._modules.values()]):
         new = _admit(chain, map_, new, where, registering=registering)
         new = _right_inverse(map_, new, where, registering=registering)
-        if finite and not all(_is_finite(t) for t in _tuple(new)):
-            raise NonFiniteError(
-                f"`{where()}`: the right inverse of `{_name(map_)}` gave NaN or "
-                f"infinity for {describe(value)} of finite entries. Assign a value "
-                "that the map can reach, away from the boundary of its set."
-            )
+        check_finite(map_, new, value, where)
     return new
+
+
+def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> None:
+    """Refuse a right inverse that has turned finite entries into others (A4)."""
+    if is_finite(value) and not all(is_finite(t) for t in _tuple(new)):
+        raise NonFiniteError(
+            f"`{where()}`: the right inverse of `{_name(map_)}` gave NaN or infinity "
+            f"for {describe(value)} of finite entries. Assign a value that the map can "
+            "reach, away from the boundary of its set."
+        )
 
 
 def _admit(
@@ -138,22 +142,25 @@ def _right_inverse(
 ) -> Any:  # noqa: ANN401
     """Call a map's right inverse; without one, keep the value or refuse (A3)."""
     method = getattr(map_, "right_inverse", None)
+    reason: NotImplementedError | None = None
     if method is not None:
         try:
             return method(value)
         except NotImplementedError as error:
-            if not _says_there_is_none(error, map_):
+            if not says_there_is_none(error, map_):
                 raise
+            reason = error
     if registering:
         return value
     raise NoRightInverseError(
         f"`{where()}` cannot be assigned: parametrization {_name(map_)} does not "
         "implement right_inverse. Give it a method `right_inverse(self, weight)` "
         "that returns the tensor (or tensors) which `forward` maps to `weight`."
-    )
+        + (f" It says: {reason}" if str(reason or "") else "")
+    ) from reason
 
 
-def _says_there_is_none(error: NotImplementedError, map_: nn.Module) -> bool:
+def says_there_is_none(error: NotImplementedError, map_: nn.Module) -> bool:
     """Tell ``raise NotImplementedError`` in a right inverse from a missing kernel.
 
     Both have the same type; only the former is a ``raise`` statement that runs in
@@ -210,10 +217,11 @@ def check_originals(
         )
     for i, (tensor, original) in enumerate(zip(tensors, originals, strict=True)):
         name = "original" if chain.is_tensor else f"original{i}"
-        if not isinstance(tensor, Tensor) or tensor.dtype != original.dtype:
+        like = (original.dtype, original.device)
+        if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.device) != like:
             raise InvalidTensorError(
                 f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
-                f"`{name}` has dtype {original.dtype}."
+                f"`{name}` has dtype {original.dtype} and device {original.device}."
             )
     return tensors
 
@@ -244,14 +252,16 @@ def check_registered(value: Tensor, new: object, where: Where) -> Originals:
     return new
 
 
-def check_image(image: object, value: Tensor, where: Where) -> None:
+def check_image(
+    image: object, value: Tensor, where: Where, *, unsafe: bool = False
+) -> None:
     """Refuse maps that change shape or dtype (T13: unless ``unsafe``)."""
     if not isinstance(image, Tensor):
         raise InvalidTensorError(
             f"`{where()}`: A parametrization must return a tensor. "
             f"Got {type(image).__name__}."
         )
-    for what in ("dtype", "shape"):
+    for what in () if unsafe else ("dtype", "shape", "device"):
         if getattr(image, what) != getattr(value, what):
             raise InvalidTensorError(
                 f"`{where()}`: Registering a parametrization may not change the {what} "
@@ -263,7 +273,7 @@ def check_image(image: object, value: Tensor, where: Where) -> None:
 
 def write(original: Tensor, new: Tensor) -> None:
     """Put a new value into an original, which stays the same object."""
-    if new is not original:
+    if not _is_alias(original, new):
         with torch.no_grad():
             same = new.shape == original.shape and new.dtype == original.dtype
             if same and type(original) in _PLAIN:
@@ -290,7 +300,19 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
-def _is_finite(tensor: object) -> bool:
+def _is_alias(original: Tensor, new: Tensor) -> bool:
+    """Tell whether the new value is the old one, as without a right inverse."""
+    return new is original or (
+        type(original) in _PLAIN
+        and type(new) in _PLAIN
+        and new.data_ptr() == original.data_ptr() != 0
+        and new.dtype == original.dtype
+        and new.shape == original.shape
+        and new.stride() == original.stride()
+    )
+
+
+def is_finite(tensor: object) -> bool:
     if not isinstance(tensor, Tensor) or type(tensor) not in _PLAIN:
         return True
     if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from . import recurrent
 from .cache import in_backward_pass
 from .chain import ParametrizationList
-from .classes import names_of, reclass
+from .classes import reclass
 
 # Which parameters took the place of one that left a model, for `swap_parameters`
 successors = WeakTensorKeyDictionary()
@@ -88,8 +88,6 @@ def detach(module: nn.Module, name: str, tensor: Tensor) -> None:
     chains: Any = module._modules["parametrizations"]
     with undone_on_failure(module):
         chain = chains._modules.pop(name)
-        if not names_of(type(module)):  # torch parametrized it, on a class of its own
-            delattr(type(module), name)
         registry = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
         order = [*getattr(chain, "order", ()), name, *state[registry]]
         entries = {**state[registry], name: tensor}

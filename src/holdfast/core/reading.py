@@ -6,6 +6,7 @@ local names, and no call that a plain read would not need.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -67,9 +68,28 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
             return read_in_scopes(chain, self, scope, grad=grad)
         except Exception as error:
             error.add_note(f"while computing `{path_of(self, name)}`")
+            if isinstance(error, AttributeError):
+                _failed.last = (self, name, error)
             raise
 
     return get
+
+
+class _Failed(threading.local):
+    """The AttributeError on its way out of a property, which Python would replace."""
+
+    last: tuple[nn.Module, str, AttributeError] | None = None
+
+
+_failed = _Failed()
+
+
+def failure_of(module: nn.Module, name: str) -> AttributeError | None:
+    """Return the error that the property has just raised, if it did, and forget it."""
+    last, _failed.last = _failed.last, None
+    if last is not None and last[0] is module and last[1] == name:
+        return last[2]
+    return None
 
 
 def _read_special(chain: ParametrizationList) -> Tensor | None:

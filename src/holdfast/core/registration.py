@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,16 @@ from ..errors import (
     path_of,
 )
 from ..linalg.tolerances import tolerance
-from .chain import ParametrizationList, call, claim, home_of
+from .chain import ParametrizationList, call, claim, home_of, like
 from .classes import chain_of, is_parametrized, original_class
-from .inversion import Snapshot, Where, check_image, tensors_in
+from .inversion import (
+    Snapshot,
+    Where,
+    check_finite,
+    check_image,
+    says_there_is_none,
+    tensors_in,
+)
 from .parametrization import Outside, Parametrization
 from .placement import attach, refine_on_forward, undone_on_failure
 
@@ -75,6 +83,7 @@ def register_parametrization(
         2019, https://arxiv.org/abs/1909.09501
     """
     where = partial(path_of, module, tensor_name)
+    _check_arguments(parametrization, outside, where)
     home = home_of(parametrization)
     if home is not None and any(True for _ in tensors_in(parametrization)):
         raise SharedMapError(
@@ -89,12 +98,27 @@ def register_parametrization(
             _append(module, tensor_name, parametrization, where, unsafe=unsafe)
         else:
             original = _plain_tensor(module, tensor_name, where)
+            if _shares_its_tensors(module):
+                original = like(original, original)
             _check_domain(parametrization, original, where)
             chain = ParametrizationList(
                 [parametrization], original, unsafe, outside=outside, where=where
             )
             attach(module, tensor_name, chain)
     return module
+
+
+def _check_arguments(map_: object, outside: str | None, where: Where) -> None:
+    if not isinstance(map_, nn.Module):
+        raise InvalidTensorError(
+            f"`{where()}`: a parametrization is an instance of `nn.Module` with a "
+            f"`forward`. Got {map_!r:.80}."
+        )
+    if outside not in (None, *get_args(Outside)):
+        raise InvalidTensorError(
+            f'`{where()}`: outside has to be one of "error", "warn", "project" or '
+            f"None. Got {outside!r}."
+        )
 
 
 def _append(
@@ -106,16 +130,16 @@ def _append(
         if isinstance(map_, Parametrization):
             _check_member(map_, value, where)
             map_.bind(value)
+        image = call(map_, (value,))
+        check_image(image, value, where, unsafe=unsafe)
         if not unsafe:
-            image = call(map_, (value,))
-            check_image(image, value, where)
             _check_inverse(map_, image, where)
     with undone_on_failure(module, chain):
         chain.append(map_)
         chain.unsafe |= unsafe
         if isinstance(chain, ParametrizationList):
             claim(chain)
-            for original in chain.originals():
+            for original in () if chain._shared else chain.originals():
                 original.grad = None  # it was the slope in other coordinates
             chain.forget()
         refine_on_forward(module)
@@ -129,7 +153,9 @@ def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
     with snapshot:
         try:
             back = right_inverse(image)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            if not says_there_is_none(error, map_):
+                raise
             return
     snapshot.restore()  # it was only a trial
     if not isinstance(back, Tensor):
@@ -137,7 +163,15 @@ def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
             f"`{where()}`: parametrization.right_inverse must return a tensor. "
             f"Got: {type(back).__name__}"
         )
-    check_image(back, image, where)
+    check_finite(map_, back, image, where)
+    for what in ("dtype", "shape", "device"):
+        if getattr(back, what) != getattr(image, what):
+            raise InvalidTensorError(
+                f"`{where()}`: The tensor returned by parametrization.right_inverse "
+                f"must have the same {what} as the value, unless the `unsafe` flag is "
+                f"enabled.\n{what}: {getattr(image, what)}\n"
+                f"returned {what}: {getattr(back, what)}"
+            )
 
 
 def _check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
@@ -164,12 +198,30 @@ def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
         )
 
 
+def _shares_its_tensors(module: nn.Module) -> bool:
+    """Tell whether ``copy.copy`` made two modules of one registry of parameters."""
+    return _references(module) > _references(_MODULE)
+
+
+def _references(module: nn.Module) -> int:
+    return sys.getrefcount(module.__dict__["_parameters"])
+
+
+_MODULE = nn.Module()
+
+
 def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
     """Return the parameter or buffer to parametrize."""
+    if name == "parametrizations":
+        raise InvalidTensorError(
+            f"`{where()}`: a tensor of this name cannot be parametrized, because the "
+            "chains take the name. Rename it."
+        )
     for registry in (module._parameters, module._buffers):
         if name in registry:
             return _usable(registry[name], where)
-    known = [*module._parameters, *module._buffers]
+    chains = module._modules.get("parametrizations")
+    known = {*module._parameters, *module._buffers, *getattr(chains, "_modules", ())}
     raise UnknownTensorError(
         f"`{where()}`: {original_class(type(module)).__name__} does not have a "
         f"parameter, a buffer, or a parametrized element with name '{name}'."

@@ -71,7 +71,7 @@ def remove_parametrizations(
 def _plain_again(chain: Any, value: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa: ANN401
     """Return the plain tensor with the value, the original itself where there is one."""
     originals = [*chain._parameters.values(), *chain._buffers.values()]
-    if chain.is_tensor:
+    if chain.is_tensor and not getattr(chain, "_shared", False):
         write(originals[0], value)
         return originals[0], originals
     value = value.detach().clone(memory_format=torch.contiguous_format)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -70,11 +70,7 @@ def _fitting_copy(
     from_module: nn.Module, to_module: nn.Module, name: str
 ) -> ParametrizationList:
     """Return a copy of the source's chain that fits the target's tensor."""
-    chain = chain_of(from_module, name)
-    if not isinstance(chain, ParametrizationList):
-        raise InvalidTensorError(
-            f"`{path_of(from_module, name)}` was parametrized by torch, not holdfast."
-        )
+    chain = cast("nn.ModuleList", chain_of(from_module, name))
     target = _plain(to_module, name)
     if is_parametrized(to_module, name):
         raise InvalidTensorError(
@@ -91,7 +87,10 @@ def _fitting_copy(
             f"`{path_of(to_module, name)}` is {describe(target)}, and the source's "
             f"value is {describe(value)}. Transfer needs equal ones."
         )
-    return copy.deepcopy(chain)
+    twin = copy.deepcopy(chain)
+    if isinstance(twin, ParametrizationList):
+        return twin
+    return ParametrizationList.of_torchs(twin, value.shape)
 
 
 def _plain(module: nn.Module, name: str) -> Tensor | None:

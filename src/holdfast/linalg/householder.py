@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .precision import double
+
 
 def reflections(X: Tensor) -> Tensor:
     r"""Return the first k columns of :math:`H_1 \cdots H_k`.
@@ -33,10 +35,13 @@ def reflections(X: Tensor) -> Tensor:
     """
     n, k = X.shape[-2:]
     identity = torch.eye(n, k, dtype=X.dtype, device=X.device)
-    V = X.tril(-1) + identity
+    # Next to the identity E - V S^{-1} V_1^T cancels, and single precision would lose
+    # two digits. In double it still costs a fraction of `householder_product`.
+    V = double(X.tril(-1) + identity)
     gram = V.mT @ V
     S = gram.triu(1) + torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)
-    return identity - V @ torch.linalg.solve_triangular(S, V[..., :k, :].mT, upper=True)
+    removed = V @ torch.linalg.solve_triangular(S, V[..., :k, :].mT, upper=True)
+    return (identity - removed).to(X.dtype)
 
 
 def reflectors(W: Tensor) -> tuple[Tensor, Tensor]:

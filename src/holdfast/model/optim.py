@@ -39,7 +39,7 @@ def swap_parameters(optimizer: Optimizer) -> int:
         parameters: list[Tensor] = []
         for old in group["params"]:
             new = _latest(old)
-            if new != [old]:
+            if new[0] is not old:
                 optimizer.state.pop(old, None)
                 replaced += 1
             fresh = [p for p in new if id(p) not in seen]

@@ -23,11 +23,11 @@ class Settings:
 
     hidden: int = 128
     steps: int = 150
-    epochs: int = 15
+    epochs: int = 10
     seed: int = 0
     threads: int = 1
     batch: int = 64
-    rate: float = 3e-3
+    rate: float = 5e-3
     recurrent_rate: float = 5e-4
     clip: float = 1.0
 

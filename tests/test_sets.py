@@ -1,0 +1,321 @@
+"""The sets: what is inside, where they project, what they draw, how large they are."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from holdfast import errors, linalg, sets
+
+MASK = torch.arange(12).reshape(4, 3) % 3 != 0
+
+SETS = {
+    "real": sets.Real(),
+    "square": sets.SquareMatrices(),
+    "symmetric": sets.SymmetricMatrices(),
+    "skew": sets.SkewMatrices(),
+    "lower": sets.TriangularMatrices(),
+    "upper": sets.TriangularMatrices(upper=True),
+    "strictly lower": sets.TriangularMatrices(strict=True),
+    "strictly upper": sets.TriangularMatrices(upper=True, strict=True),
+    "sparse": sets.Sparse(MASK),
+    "stiefel": sets.Stiefel(),
+    "definite": sets.SymmetricPositiveDefinite(),
+    "invertible": sets.GeneralLinear(),
+    "ball": sets.SpectralBall(2.0),
+    "ball of a kernel": sets.SpectralBall(axis=1),
+    "sphere": sets.SpectralSphere(3.0),
+    "sphere of a kernel": sets.SpectralSphere(axis=1),
+}
+ONLY_SQUARE = ("square", "symmetric", "skew", "definite", "invertible")
+OPEN = ("real", "square", "invertible")  # nothing next to a point is outside
+KERNELS = ("ball of a kernel", "sphere of a kernel")
+REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+COMPLEX = (torch.complex64, torch.complex128)
+
+ALL = pytest.mark.parametrize("name", SETS)
+CLOSED = pytest.mark.parametrize("name", [name for name in SETS if name not in OPEN])
+EXACT = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+
+
+def shapes(name: str) -> list[tuple[int, ...]]:
+    if name in ONLY_SQUARE:
+        return [(4, 4), (1, 1), (2, 3, 3), (0, 3, 3)]
+    if name == "sparse":
+        return [(4, 3), (2, 4, 3), (0, 4, 3)]
+    if name in KERNELS:
+        return [(4, 3), (4, 3, 2), (1, 1), (5,)]
+    return [(4, 3), (3, 4), (4, 4), (1, 1), (2, 5, 2), (0, 4, 3)]
+
+
+def some(name: str) -> tuple[int, ...]:
+    return shapes(name)[0]
+
+
+def normal(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, dtype=dtype)
+
+
+def norm(W: Tensor) -> float:
+    return float(torch.linalg.vector_norm(W))
+
+
+# ---- Membership ---------------------------------------------------------------------
+
+
+@ALL
+@pytest.mark.parametrize("dtype", REAL + COMPLEX, ids=str)
+def test_samples_and_projections_are_inside(name, dtype):
+    for shape in shapes(name):
+        sample = SETS[name].sample(shape, dtype=dtype)
+        point = SETS[name].project(normal(shape, dtype))
+        for tensor in (sample, point):
+            assert tensor.shape == shape
+            assert tensor.dtype == dtype
+            assert SETS[name].contains(tensor)
+
+
+@ALL
+def test_there_is_one_residual_for_each_matrix(name):
+    for shape in shapes(name):
+        for dtype in (torch.float32, torch.complex64):
+            residual = SETS[name].residual(normal(shape, dtype))
+            assert residual.shape == (() if name in KERNELS else shape[:-2])
+            assert not residual.is_complex()
+            assert bool((residual >= 0).all())
+
+
+def off_by(name: str, eps: float, dtype: torch.dtype) -> Tensor:
+    """Return a matrix that misses the set by ``eps``, relative to its size."""
+    W = SETS[name].sample(some(name), dtype=dtype)
+    if "ball" in name:
+        W = W * SETS[name].radius / torch.linalg.matrix_norm(W, 2)
+    if "ball" in name or "sphere" in name or name == "stiefel":
+        return W * (1 + eps)
+    if name == "definite":
+        values, V = torch.linalg.eigh(W)
+        v = V[:, :1]
+        return W - (values[0] + eps * values[-1]) * v @ v.mH
+    Z = normal(W.shape, dtype)
+    N = Z - SETS[name].project(Z)
+    return W + eps * norm(W) * N / torch.linalg.vector_norm(N)
+
+
+@CLOSED
+@EXACT
+def test_the_residual_measures_how_far_outside_a_matrix_is(name, dtype):
+    for eps in (1e-1, 1e-5, 1e-9):
+        residual = float(SETS[name].residual(off_by(name, eps, dtype)))
+        assert 0.5 * eps < residual < 3 * eps
+
+
+@CLOSED
+@EXACT
+def test_membership_is_decided_at_the_tolerance(name, dtype):
+    assert SETS[name].contains(off_by(name, 1e-7, dtype), tol=1e-6)
+    assert not SETS[name].contains(off_by(name, 1e-5, dtype), tol=1e-6)
+    limit = linalg.tolerance(off_by(name, 0.0, dtype))
+    assert SETS[name].contains(off_by(name, limit / 4, dtype))
+    assert not SETS[name].contains(off_by(name, 4 * limit, dtype))
+
+
+@CLOSED
+def test_one_matrix_outside_puts_the_batch_outside(name):
+    if name in (*KERNELS, "sparse"):
+        return
+    inside = SETS[name].sample((3, *some(name)), dtype=torch.float64)
+    assert SETS[name].contains(inside)
+    inside[1] = off_by(name, 1e-3, torch.float64)
+    assert not SETS[name].contains(inside)
+    assert (SETS[name].residual(inside) > 1e-6).tolist() == [False, True, False]
+
+
+LINEAR = ("symmetric", "skew", "lower", "upper", "strictly lower", "sparse", "definite")
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_residuals_of_cones_do_not_depend_on_the_scale(name):
+    W = normal(some(name))
+    for factor in (1e-30, 1e30):
+        residual = SETS[name].residual(W * factor)
+        assert_close(residual, SETS[name].residual(W))
+
+
+def test_nan_is_in_no_set_that_asks():
+    for name in SETS:
+        if name not in ("real", "square"):
+            W = torch.full(some(name), torch.nan)
+            try:
+                inside = SETS[name].contains(W)
+            except torch.linalg.LinAlgError:
+                inside = False
+            assert not inside, name
+
+
+def test_zero_is_in_the_cones_but_not_definite_or_invertible():
+    for name in LINEAR[:-1]:
+        assert SETS[name].contains(torch.zeros(some(name)))
+    for name in ("definite", "invertible", "stiefel", "sphere"):
+        zero = torch.zeros(some(name))
+        assert not SETS[name].contains(zero)
+        assert SETS[name].contains(SETS[name].project(zero))
+
+
+def test_invertible_matrices_are_all_but_the_singular_ones():
+    general = sets.GeneralLinear()
+    assert general.contains(torch.diag(torch.tensor([1.0, 1e-5])))
+    assert not general.contains(torch.diag(torch.tensor([1.0, 0.0])))
+    assert not general.contains(torch.ones(3, 3))
+    assert general.contains(general.project(torch.ones(3, 3)))
+    assert general.residual(torch.ones(2, 2)) == 1
+
+
+def test_semidefinite_matrices_count_as_definite_and_indefinite_ones_do_not():
+    definite = sets.SymmetricPositiveDefinite()
+    assert definite.contains(torch.ones(2, 2))
+    assert not definite.contains(torch.diag(torch.tensor([1.0, -1e-3])))
+    assert not definite.contains(torch.tensor([[1.0, 0.1], [0.0, 1.0]]))
+
+
+def test_a_meta_tensor_is_in_every_set():
+    for name in SETS:
+        assert SETS[name].contains(torch.empty(some(name), device="meta"))
+
+
+def test_require_says_what_was_expected_and_found():
+    with pytest.raises(
+        errors.NotInSetError,
+        match=r"in Stiefel\(\)\. Got a \(2, 2\) tensor of torch.float32 on cpu of "
+        r"residual 3\.0e\+00, tolerance 7\.6e-06",
+    ):
+        sets.Stiefel().require(2 * torch.eye(2))
+    sets.Stiefel().require(torch.eye(2))
+
+
+# ---- Shapes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ONLY_SQUARE)
+def test_what_is_not_square_is_outside_and_cannot_be_projected(name):
+    for shape in ((2, 3), (3, 2, 4), (4,)):
+        assert not SETS[name].contains(torch.ones(shape))
+        assert bool((SETS[name].residual(torch.ones(shape)) == math.inf).all())
+        with pytest.raises(errors.InvalidTensorError, match="Expected a square matrix"):
+            SETS[name].project(torch.ones(shape))
+        with pytest.raises(errors.InvalidTensorError, match="Expected a square matrix"):
+            SETS[name].sample(shape)
+
+
+@pytest.mark.parametrize("name", ["stiefel", "lower", "upper"])
+def test_a_vector_is_no_matrix(name):
+    assert not SETS[name].contains(torch.ones(3))
+    with pytest.raises(errors.InvalidTensorError, match="Expected a matrix"):
+        SETS[name].project(torch.ones(3))
+    with pytest.raises(errors.InvalidTensorError, match="Expected a matrix"):
+        SETS[name].dim((3,))
+
+
+# ---- Projection ---------------------------------------------------------------------
+
+
+@CLOSED
+@EXACT
+def test_the_projection_is_the_nearest_point(name, dtype):
+    for shape in shapes(name):
+        if 0 in shape or len(shape) > 2:
+            continue
+        W = normal(shape, dtype)
+        P = SETS[name].project(W)
+        rivals = [SETS[name].sample(shape, dtype=dtype) for _ in range(20)]
+        for size in (1e-1, 1e-3):
+            steps = [P + size * normal(shape, dtype) for _ in range(20)]
+            rivals += [SETS[name].project(step) for step in steps]
+        assert norm(W - P) <= min(norm(W - S) for S in rivals) + 1e-9
+
+
+@CLOSED
+@EXACT
+def test_the_projection_keeps_what_is_inside(name, dtype):
+    for shape in shapes(name):
+        W = SETS[name].sample(shape, dtype=dtype)
+        assert_close(SETS[name].project(W), W, rtol=1e-12, atol=1e-12)
+
+
+# ---- Dimension ----------------------------------------------------------------------
+
+
+def rank_of_projection(name: str, W: Tensor) -> int:
+    """Return the rank of the derivative of the projection at a point of the set."""
+    columns, h = [], 1e-5
+    units = [1.0, 1.0j] if W.is_complex() else [1.0]
+    for i in range(W.numel()):
+        for unit in units:
+            E = torch.zeros_like(W)
+            E.view(-1)[i] = h * unit
+            column = (SETS[name].project(W + E) - SETS[name].project(W - E)) / (2 * h)
+            parts = torch.view_as_real(column) if W.is_complex() else column
+            columns.append(parts.flatten())
+    return int(torch.linalg.matrix_rank(torch.stack(columns), atol=1e-4))
+
+
+@ALL
+@EXACT
+def test_the_dimension_is_that_of_the_tangent_space(name, dtype):
+    for shape in shapes(name):
+        W = SETS[name].sample(shape, dtype=dtype)
+        W = W / 2 if "ball" in name else W
+        dim = SETS[name].dim(shape, dtype)
+        if 0 in shape:
+            assert dim == 0
+        else:
+            assert dim == rank_of_projection(name, W), shape
+
+
+def test_dimensions_of_textbooks():
+    assert sets.Stiefel().dim((5, 3)) == sets.Stiefel().dim((3, 5)) == 9
+    assert sets.Stiefel().dim((4, 4)) == sets.SkewMatrices().dim((4, 4)) == 6
+    assert sets.Stiefel().dim((3, 3), torch.complex64) == 9
+    assert sets.SymmetricPositiveDefinite().dim((2, 3, 3)) == 12
+
+
+# ---- Samples ------------------------------------------------------------------------
+
+
+@ALL
+def test_samples_follow_the_generator(name):
+    def draw(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return SETS[name].sample(some(name), generator=generator)
+
+    state = torch.get_rng_state()
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_orthogonal_samples_are_uniform():
+    """The entries of a Haar matrix have mean 0 and variance 1/n; both signs of det."""
+    Q = sets.Stiefel().sample((4000, 4, 4), dtype=torch.float64)
+    assert float(Q.mean((0)).abs().max()) < 0.05
+    assert_close(
+        Q.square().mean(0), torch.full((4, 4), 0.25).double(), rtol=0, atol=0.02
+    )
+    share = float((torch.linalg.det(Q) > 0).double().mean())
+    assert 0.45 < share < 0.55
+
+
+def test_definite_samples_are_well_conditioned():
+    W = sets.SymmetricPositiveDefinite().sample((50, 8, 8), dtype=torch.float64)
+    assert float(torch.linalg.cond(W).max()) < 1e3
+
+
+def test_arguments_show_in_the_name():
+    assert repr(sets.Stiefel()) == "Stiefel()"
+    assert repr(sets.SpectralBall(2.0, axis=1)) == "SpectralBall(radius=2.0, axis=1)"
+    assert repr(sets.TriangularMatrices()) == "TriangularMatrices()"
+    assert repr(sets.TriangularMatrices(upper=True)) == "TriangularMatrices(upper=True)"
+    assert repr(sets.Sparse(MASK)) == "Sparse(mask=<(4, 3) tensor>)"
