@@ -13,7 +13,6 @@ from functools import partial
 import pytest
 import safetensors.torch
 import torch
-from support import Gain, Halves, OneWay, Symmetric, bits, recipes, state_of
 from torch import Tensor, nn
 from torch._functorch._aot_autograd.subclass_parametrization import (
     UnwrapTensorSubclass,
@@ -25,6 +24,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils import _pytree as pytree
 
 import holdfast
+from support import Gain, Halves, OneWay, Symmetric, bits, recipes, state_of
 
 
 def linear(*maps: nn.Module, name: str = "weight") -> nn.Linear:
@@ -786,7 +786,9 @@ def test_X5_a_subclass_original_is_registered_and_read(links):
     for link in links:
         holdfast.register_parametrization(layer, "weight", link())
         values = [
-            half if link is Double and len(links) == 1 else link()(half / 2)
+            half
+            if link is Double and len(links) == 1
+            else link()(half / 2)
             if link is Twice
             else link()(half)
             for half in values

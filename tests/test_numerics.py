@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import recipes
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations as torch_recipes
 from torch.testing import assert_close
 
 import holdfast
+from support import recipes
 
 SHAPES = {"square": (4, 4), "tall": (3, 6), "wide": (6, 3), "one column": (1, 5)}
 ORTHOGONAL = [kind for kind in recipes() if "orthogonal" in kind]

@@ -219,7 +219,8 @@ def test_T9_the_tutorials_inverse_fails_the_same_checks():
 @pytest.mark.parametrize("link", [maps.Cayley, maps.MatrixExp])
 def test_T9_unitary_matrices_come_back(link):
     for n in (1, 2, 5, 16):
-        layer = nn.Linear(n, n, dtype=torch.complex64)
+        layer = nn.Linear(n, n)
+        layer.weight = nn.Parameter(layer.weight.to(torch.complex64))
         holdfast.register_parametrization(layer, "weight", maps.Skew())
         holdfast.register_parametrization(layer, "weight", link())
         for W in (haar(n).to(torch.complex64) * 1j, -torch.eye(n) + 0j):

@@ -300,7 +300,7 @@ def test_samples_follow_the_generator(name):
 def test_orthogonal_samples_are_uniform():
     """The entries of a Haar matrix have mean 0 and variance 1/n; both signs of det."""
     Q = sets.Stiefel().sample((4000, 4, 4), dtype=torch.float64)
-    assert float(Q.mean((0)).abs().max()) < 0.05
+    assert float(Q.mean(0).abs().max()) < 0.05
     assert_close(
         Q.square().mean(0), torch.full((4, 4), 0.25).double(), rtol=0, atol=0.02
     )

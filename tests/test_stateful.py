@@ -24,17 +24,18 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
-from support import Halves, OneWay, Symmetric, hooks_of, state_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrize as torch_parametrize
 
 import holdfast
+from support import Halves, OneWay, Symmetric, hooks_of, state_of
 
 SEQUENCES = int(os.environ.get("HOLDFAST_SEQUENCES", "300"))
-STEPS = 10
+STEPS = 12
 RATE = 0.25
 
 
@@ -132,7 +133,7 @@ def is_symmetric(W: Tensor) -> bool:
     return W.ndim == 2 and torch.allclose(W, W.mT, rtol=1e-5, atol=1e-5)
 
 
-class Unreachable(Exception):  # noqa: N818  # an answer of the record, not an error
+class Unreachable(Exception):
     """The record says that this cannot be done."""
 
 
@@ -164,6 +165,11 @@ class Record:
                 named[f"parametrizations.{name}.original{index}"] = tensor
         return {k: t for k, t in named.items() if self.is_parameter(k)}
 
+    def links(self) -> tuple[type, list[tuple[str, list[type]]]]:
+        """Return all that must agree where a state dict is to fit."""
+        kinds = [(n, [*map(type, links)]) for n, (_, links) in self.chains.items()]
+        return self.base, kinds
+
     def is_parameter(self, key: str) -> bool:
         parts = key.split(".")
         return parts[len(parts) // 2] in self.parameters
@@ -194,8 +200,7 @@ class Record:
         self.chains[name] = ([t.clone() for t in tensors], [link])
 
     def assign(self, name: str, value: Tensor) -> None:
-        tensors, links = self.chains[name]
-        trial = copy.deepcopy(links)
+        trial = copy.deepcopy(self.chains[name][1])
         for link in reversed(trial):
             value = self.inverse(link, value, assigning=True)
         new = [value] if isinstance(value, Tensor) else [*value]
@@ -254,6 +259,11 @@ class Entry:
 ENTRY = st.integers(0, 3)
 NAME = st.integers(0, 5)
 SEED = st.integers(0, 20)
+KIND = st.sampled_from([*LINKS])
+
+
+def some_parametrized(machine: Histories) -> bool:
+    return any(entry.record.chains for entry in machine.pool)
 
 
 class Histories(RuleBasedStateMachine):
@@ -262,8 +272,11 @@ class Histories(RuleBasedStateMachine):
     library = holdfast
     copies = COPIES
 
-    @initialize(kinds=st.lists(st.sampled_from([*HOSTS]), min_size=1, max_size=2))
-    def start(self, kinds: list[str]) -> None:
+    @initialize(
+        kinds=st.lists(st.sampled_from([*HOSTS]), min_size=1, max_size=2),
+        links=st.lists(st.tuples(ENTRY, NAME, KIND), min_size=1, max_size=3),
+    )
+    def start(self, kinds: list[str], links: list[tuple[int, int, str]]) -> None:
         self.pool: list[Entry] = []
         self.scope = contextlib.ExitStack()
         self.inside = False
@@ -272,6 +285,8 @@ class Histories(RuleBasedStateMachine):
             for i, tensor in enumerate([*module.parameters(), *module.buffers()]):
                 tensor.data.copy_(draw(10 * number + i, tensor))
             self.pool.append(Entry(module, Record(module)))
+        for entry, name, kind in links:
+            self.append(entry, name, kind)
 
     def teardown(self) -> None:
         self.scope.close()
@@ -281,10 +296,9 @@ class Histories(RuleBasedStateMachine):
         order = chosen.record.order
         return chosen, chosen.module, order[name % len(order)]
 
-    def parametrized(self, entry: int, name: int) -> tuple[Entry, nn.Module, str] | None:
-        """Return a parametrized tensor of the pool, where there is one."""
-        all_of_them = [(e, e.module, n) for e in self.pool for n in e.record.chains]
-        return all_of_them[(4 * name + entry) % len(all_of_them)] if all_of_them else None
+    def parametrized(self, entry: int, name: int) -> tuple[Entry, nn.Module, str]:
+        found = [(e, e.module, n) for e in self.pool for n in e.record.chains]
+        return found[(4 * name + entry) % len(found)]
 
     def expect(self, entry: Entry, implied: object, act: object) -> None:
         """Do what the record says is possible; what is not must change nothing."""
@@ -302,8 +316,11 @@ class Histories(RuleBasedStateMachine):
 
     # -- registering ------------------------------------------------------------
 
-    @rule(entry=ENTRY, name=NAME, kind=st.sampled_from([*LINKS]))
+    @rule(entry=ENTRY, name=NAME, kind=KIND)
     def register(self, entry: int, name: int, kind: str) -> None:
+        self.append(entry, name, kind)
+
+    def append(self, entry: int, name: int, kind: str) -> None:
         chosen, module, tensor = self.choose(entry, name)
         links = chosen.record.chains.get(tensor, ([], []))[1]
         if len(links) == 3 or (links and kind == "normed"):
@@ -329,11 +346,10 @@ class Histories(RuleBasedStateMachine):
 
     # -- assigning --------------------------------------------------------------
 
+    @precondition(some_parametrized)
     @rule(entry=ENTRY, name=NAME, seed=SEED, symmetric=st.booleans())
     def assign(self, entry: int, name: int, seed: int, symmetric: bool) -> None:
-        if (found := self.parametrized(entry, name)) is None:
-            return
-        chosen, module, tensor = found
+        chosen, module, tensor = self.parametrized(entry, name)
         value = draw(seed, chosen.record.value(tensor))
         if symmetric and value.ndim == 2:
             value = value + value.mT
@@ -345,11 +361,10 @@ class Histories(RuleBasedStateMachine):
         )
         assert value.equal(held)
 
+    @precondition(some_parametrized)
     @rule(entry=ENTRY, name=NAME, kind=st.sampled_from([*BAD_VALUES]))
     def assign_wrongly(self, entry: int, name: int, kind: str) -> None:
-        if (found := self.parametrized(entry, name)) is None:
-            return
-        chosen, module, tensor = found
+        chosen, module, tensor = self.parametrized(entry, name)
         before = state_of(module)
         with pytest.raises((ValueError, TypeError, RuntimeError)):
             setattr(module, tensor, BAD_VALUES[kind](chosen.record.value(tensor)))
@@ -357,11 +372,10 @@ class Histories(RuleBasedStateMachine):
 
     # -- removing ---------------------------------------------------------------
 
+    @precondition(some_parametrized)
     @rule(entry=ENTRY, name=NAME, leave=st.booleans(), by_torch=st.booleans())
     def remove(self, entry: int, name: int, leave: bool, by_torch: bool) -> None:
-        if (found := self.parametrized(entry, name)) is None:
-            return
-        chosen, module, tensor = found
+        chosen, module, tensor = self.parametrized(entry, name)
         library = torch_parametrize if by_torch else self.library
         chosen.record.foreign |= by_torch
         self.expect(
@@ -396,23 +410,16 @@ class Histories(RuleBasedStateMachine):
         assert close(getattr(twin, tensor), expected)
         assert state_of(module) == before, "changing a copy changed the original"
 
-    @rule(entry=ENTRY, other=ENTRY)
-    def load(self, entry: int, other: int) -> None:
-        source, target = self.choose(entry)[0], self.choose(other)[0]
-        if {*source.module.state_dict()} != {*target.module.state_dict()}:
-            return
-        kinds = [
-            {n: [type(x) for x in links] for n, (_, links) in e.record.chains.items()}
-            for e in (source, target)
-        ]
-        if kinds[0] != kinds[1]:
+    @rule(entry=ENTRY, back=st.booleans())
+    def load(self, entry: int, back: bool) -> None:
+        """Load the state of one module into the one after it, or the reverse."""
+        pair = self.choose(entry)[0], self.choose(entry + 1)[0]
+        source, target = reversed(pair) if back else pair
+        if source.record.links() != target.record.links():
             return
         target.module.load_state_dict(source.module.state_dict())
         record = copy.deepcopy(source.record)
-        for name in record.plain:
-            target.record.plain[name] = record.plain[name]
-        for name in record.chains:
-            target.record.chains[name] = record.chains[name]
+        target.record.plain, target.record.chains = record.plain, record.chains
 
     # -- training and writing ---------------------------------------------------
 
@@ -428,11 +435,10 @@ class Histories(RuleBasedStateMachine):
         chosen.optimizer.step()
         chosen.record.train(names)
 
+    @precondition(some_parametrized)
     @rule(entry=ENTRY, name=NAME, unseen=st.booleans())
     def write_to_an_original(self, entry: int, name: int, unseen: bool) -> None:
-        if (found := self.parametrized(entry, name)) is None:
-            return
-        chosen, module, tensor = found
+        chosen, module, tensor = self.parametrized(entry, name)
         chain, (tensors, _) = (
             module.parametrizations[tensor],
             chosen.record.chains[tensor],
@@ -442,11 +448,10 @@ class Histories(RuleBasedStateMachine):
             (original.data if unseen and not self.inside else original).mul_(0.5)
             tensors[0].mul_(0.5)
 
+    @precondition(some_parametrized)
     @rule(entry=ENTRY, name=NAME)
     def edit_the_list(self, entry: int, name: int) -> None:
-        if (found := self.parametrized(entry, name)) is None:
-            return
-        chosen, module, tensor = found
+        chosen, module, tensor = self.parametrized(entry, name)
         chain, links = module.parametrizations[tensor], chosen.record.chains[tensor][1]
         if len(links) > 1:
             del chain[-1]

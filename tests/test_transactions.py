@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support import Gain, Halves, OneWay, Symmetric, bits, state_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations as torch_recipes
 from torch.nn.utils import parametrize as torch_parametrize
@@ -17,6 +16,7 @@ from torch.testing import assert_close
 
 import holdfast
 from holdfast import errors
+from support import Gain, Halves, OneWay, Symmetric, bits, state_of
 
 register = holdfast.register_parametrization
 remove = holdfast.remove_parametrizations
@@ -382,10 +382,13 @@ def test_A2_an_awkward_name_works_or_is_refused(name, buffer):
         module.register_parameter(name, nn.Parameter(value.clone()))
     module.register_parameter("other", nn.Parameter(torch.randn(2)))
     before = state_of(module)
+    refusal = None
     try:
         register(module, name, Gain())
     except (KeyError, ValueError) as error:
-        assert name in str(error)
+        refusal = str(error)
+    if refusal is not None:
+        assert name in refusal
         assert state_of(module) == before
         return
     assert_close(getattr(module, name), value)
@@ -522,7 +525,9 @@ def test_A3_assignment_says_what_to_implement(link, place):
     for one in chain[place]:
         register(model[1], "weight", one)
     before = state_of(model)
-    with pytest.raises(RuntimeError, match="does not implement right_inverse") as caught:
+    with pytest.raises(
+        RuntimeError, match="does not implement right_inverse"
+    ) as caught:
         model[1].weight = torch.zeros(3, 3)
     assert isinstance(caught.value, errors.NoRightInverseError)
     assert not isinstance(caught.value, NotImplementedError)
@@ -584,9 +589,7 @@ def test_A4_registration_refuses_with_path_and_map(kind, unsafe):
     model = nn.ModuleDict({"encoder": nn.Sequential(nn.ReLU(), nn.Linear(3, 3))})
     before = state_of(model)
     with pytest.raises(ValueError, match=r"encoder\.1\.weight.*Breaks") as caught:
-        register(
-            model["encoder"][1], "weight", Breaks(NOT_FINITE[kind]), unsafe=unsafe
-        )
+        register(model["encoder"][1], "weight", Breaks(NOT_FINITE[kind]), unsafe=unsafe)
     assert isinstance(caught.value, errors.NonFiniteError)
     assert re.search("NaN|nfinity", str(caught.value))
     assert state_of(model) == before
@@ -623,7 +626,6 @@ def test_A4_what_was_not_finite_before_may_stay():
 
 
 # ---- A5: what the set does not contain ---------------------------------------------
-
 
 
 def orthogonal_map() -> holdfast.Parametrization:
@@ -671,7 +673,9 @@ def test_A5_warn_projects_and_says_so():
         layer.weight = OUTSIDE
     told_measures(str(caught[0].message))
     assert len(caught) == 1
-    assert_close(layer.weight, layer.parametrizations.weight[0].codomain.project(OUTSIDE))
+    assert_close(
+        layer.weight, layer.parametrizations.weight[0].codomain.project(OUTSIDE)
+    )
 
 
 def test_A5_project_projects_silently():
@@ -825,7 +829,9 @@ def test_A6_a_parametrized_tensor_is_suggested_too():
 
 def test_A6_removing_from_an_unknown_name_suggests_one():
     layer = linear(Symmetric())
-    with pytest.raises(ValueError, match="does not have a parametrization on") as caught:
+    with pytest.raises(
+        ValueError, match="does not have a parametrization on"
+    ) as caught:
         remove(layer, "wieght")
     assert "Did you mean `weight`" in str(caught.value)
 
@@ -987,7 +993,9 @@ def test_A7_a_parametrized_buffer_is_assigned_by_copying():
 
 @pytest.mark.parametrize("kind", ["rows", "halves", "weight_norm"])
 def test_A7_registration_shares_no_memory_between_originals(kind):
-    own = storages([*ALIASING[kind](nn.Linear(3, 3)).parametrizations.weight.parameters()])
+    own = storages(
+        [*ALIASING[kind](nn.Linear(3, 3)).parametrizations.weight.parameters()]
+    )
     assert len({*own}) == len(own) == 2
 
 

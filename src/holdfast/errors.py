@@ -1,7 +1,7 @@
 """What holdfast raises, and how it names a tensor.
 
 HoldfastError
-├── UnknownTensorError    (ValueError)    no tensor of that name, or it is not parametrized
+├── UnknownTensorError    (ValueError)    no tensor of that name, or a plain one
 ├── InvalidTensorError    (ValueError)    wrong shape, dtype, device, layout or type
 ├── NonFiniteError        (ValueError)    a right inverse produced NaN or infinity
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain

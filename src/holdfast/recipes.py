@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -60,14 +60,10 @@ def orthogonal(
     if orthogonal_map is None:
         thin = weight.size(-2) != weight.size(-1) and not weight.is_complex()
         orthogonal_map = "householder" if thin else "matrix_exp"
-    for choice in get_args(OrthogonalMap):
-        if orthogonal_map == choice:
-            map_ = Orthogonal(choice, use_trivialization=use_trivialization)
-            return register_parametrization(module, name, map_)
-    raise ValueError(
-        'orthogonal_map has to be one of "matrix_exp", "cayley", "householder". '
-        f"Got: {orthogonal_map}."
+    map_ = Orthogonal(
+        cast("OrthogonalMap", orthogonal_map), use_trivialization=use_trivialization
     )
+    return register_parametrization(module, name, map_)
 
 
 def weight_norm(

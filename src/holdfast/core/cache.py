@@ -26,15 +26,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .entry import Entry, tensors_of, trackable
 from .memo import read_remembering
+from .torch_state import (
+    backward_pass,
+    dispatch_modes,
+    is_traced,
+    is_transformed,
+    saved_tensor_hooks,
+)
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
-
-_is_traced = torch.compiler.is_dynamo_compiling
-_saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
-_backward_pass = torch._C._current_graph_task_id
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
 
 Entries = dict["ParametrizationList", Entry]
 
@@ -43,6 +44,7 @@ class Scope:
     """The values computed between entering and leaving one ``cached()``."""
 
     __slots__ = (
+        "__weakref__",
         "frame",
         "hooks",
         "modes",
@@ -52,7 +54,6 @@ class Scope:
         "simple",
         "task",
         "values",
-        "__weakref__",
     )
 
     def __init__(
@@ -64,8 +65,8 @@ class Scope:
         self.parent = parent
         self.modules = modules
         self.frame = frame
-        self.modes = _dispatch_modes()
-        self.hooks, self.task = _saved_tensor_hooks(True), _backward_pass()
+        self.modes = dispatch_modes()
+        self.hooks, self.task = saved_tensor_hooks(True), backward_pass()
         # serves every module wherever autograd does nothing out of the ordinary
         limits = (modules, frame, self.hooks)
         self.simple = limits == (None, None, None) and self.task < 0
@@ -82,8 +83,8 @@ class Scope:
             and (
                 not grad
                 or (
-                    _backward_pass() == self.task
-                    and _saved_tensor_hooks(True) == self.hooks
+                    backward_pass() == self.task
+                    and saved_tensor_hooks(True) == self.hooks
                 )
             )
         )
@@ -105,9 +106,9 @@ class _Innermost(threading.local):
 innermost = _Innermost()
 
 
-def in_backward_pass() -> bool:
+def inbackward_pass() -> bool:
     """Tell whether autograd is running, as in the recomputation of a checkpoint."""
-    return _backward_pass() != -1
+    return backward_pass() != -1
 
 
 def read_in_scopes(
@@ -132,8 +133,8 @@ def _store(chain: ParametrizationList, scope: Scope, *, grad: bool) -> Tensor:
     with trackable():
         value = chain.evaluate() if grad else read_remembering(chain)
     if (
-        _dispatch_modes() == scope.modes
-        and not _is_transformed(value)
+        dispatch_modes() == scope.modes
+        and not is_transformed(value)
         # without a version a change could not be seen
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
@@ -181,7 +182,7 @@ def read_traced(chain: ParametrizationList) -> Tensor:
     return values[chain]
 
 
-class cached(contextlib.ContextDecorator):  # noqa: N801  # torch's name, used as a verb
+class cached(contextlib.ContextDecorator):
     """Compute each parametrized tensor at most once inside this scope.
 
     A value is used again only while nothing that it was computed from has changed:
@@ -216,7 +217,7 @@ class cached(contextlib.ContextDecorator):  # noqa: N801  # torch's name, used a
 
     def __enter__(self) -> None:
         """Open the scope."""
-        if _is_traced():
+        if is_traced():
             _enter_traced()
             return
         hosts = None
@@ -228,7 +229,7 @@ class cached(contextlib.ContextDecorator):  # noqa: N801  # torch's name, used a
 
     def __exit__(self, *_: object) -> None:
         """Close the scope and free its values."""
-        if _is_traced():
+        if is_traced():
             _exit_traced()
             return
         self._entered.pop().close()

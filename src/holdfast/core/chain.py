@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from ..errors import path_of
 from ..linalg.tolerances import tolerance
-from .inversion import (
-    Snapshot,
+from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS, call, is_unhooked
+from .checks import (
     Where,
     check_assigned,
     check_image,
     check_originals,
     check_registered,
-    invert,
-    write,
 )
+from .epoch import EpochList
+from .inversion import invert
 from .parametrization import Outside, Parametrization
-
-if TYPE_CHECKING:
-    from .memo import Memo
+from .sharing import claim
+from .transaction import Snapshot, like, write
 
 _TINY = torch.finfo(torch.float32).tiny
-_backward_pass = torch._C._current_graph_task_id
-_GLOBAL_PRE_HOOKS = torch_module._global_forward_pre_hooks
-_GLOBAL_HOOKS = torch_module._global_forward_hooks
 
 
-class ParametrizationList(nn.ModuleList):
+class ParametrizationList(EpochList):
     """The maps of one tensor, in order, with the originals they start from.
 
     It is what ``module.parametrizations.weight`` is; `register_parametrization` makes
@@ -64,11 +58,8 @@ class ParametrizationList(nn.ModuleList):
     is_tensor: bool
     ntensors: int
     _moved: Tensor
-    _epoch: int  # counts the changes that pass through here; `core/entry.py`
-    _memo: Memo | None
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
-    _volatile: bool | None  # some map may change its value on its own; None: unknown
     _shared: bool  # with a shallow copy of the module
     _special: bool  # a read has to look at one of the last two
 
@@ -150,7 +141,7 @@ class ParametrizationList(nn.ModuleList):
         value = self._parameters.get("original")
         if value is None:
             value = self._original("original")
-        if _GLOBAL_PRE_HOOKS or _GLOBAL_HOOKS:
+        if GLOBAL_PRE_HOOKS or GLOBAL_HOOKS:
             return self.compute(value)
         for map_ in self._modules.values():
             state = map_.__dict__
@@ -165,7 +156,7 @@ class ParametrizationList(nn.ModuleList):
                 value = map_.forward(value)
         return value
 
-    def compute(self, *tensors: Any) -> Any:  # noqa: ANN401
+    def compute(self, *tensors: Any) -> Any:
         """Run the maps on given originals."""
         for map_ in self._modules.values():
             tensors = (call(map_, tensors),)
@@ -211,61 +202,9 @@ class ParametrizationList(nn.ModuleList):
             ):
                 write(original, tensor)
 
-    # What moves on its own (R2): once per training forward of the host, never on a read
-
-    def movers(self) -> list[Parametrization]:
-        """Return the maps that have moving state."""
-        return [
-            map_
-            for map_ in self._modules.values()
-            if isinstance(map_, Parametrization) and map_.moves
-        ]
-
-    def hand_over_refinement(self) -> None:
-        """Let the host's forward advance the maps, which they else do themselves."""
-        for map_ in self.movers():
-            map_.__dict__["advanced_by_host"] = True
-        self.__dict__.update(_refined=(self._versions(), None), _special=True)
-
-    def refine_(self) -> None:
-        """Advance the state of the maps that have moving state."""
-        movers = self.movers()
-        tensors: tuple[Tensor, ...] = self.originals()
-        with torch.no_grad():
-            for map_ in self._modules.values():
-                if movers and map_ is movers[0]:
-                    movers.pop(0).refine_(*tensors)
-                if not movers:
-                    break
-                tensors = (call(map_, tensors),)
-        self.__dict__["_refined"] = (self._versions(), None)
-
-    def catch_up_(self) -> None:
-        """Refine where the host's forward evidently is not what uses the weight.
-
-        `MultiheadAttention` reads ``out_proj.weight`` and never calls ``out_proj``.
-        The originals moved, were read, and moved again without a forward in between:
-        then this read stands for the forward.
-        """
-        version, (refined, overlooked) = self._versions(), self.__dict__["_refined"]
-        if version == refined or _backward_pass() != -1:
-            return
-        if overlooked in (None, version):
-            self.__dict__["_refined"] = (refined, version)
-        else:
-            self.refine_()
-            self.__dict__["_refined"] = (version, version)
-
-    def _versions(self) -> tuple[int, ...]:
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions of the originals."""
         return tuple(tensor._version for tensor in self.originals())
-
-    # Changes, and looks that may precede one, count as a new epoch
-
-    def forget(self) -> None:
-        """Let no value that was computed before be used again."""
-        state = self.__dict__
-        state["_epoch"] = state.get("_epoch", 0) + 1
-        state["_memo"] = state["_volatile"] = None
 
     def is_deterministic(self) -> bool:
         """Tell whether every map says so and nothing is hooked into a call."""
@@ -276,59 +215,6 @@ class ParametrizationList(nn.ModuleList):
                 for map_ in self._modules.values()
             )
         return not volatile and all(map(is_unhooked, self._modules.values()))
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as nn.Module
-        if name.startswith("original"):
-            self.forget()
-        return super().__getattr__(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
-        self.forget()
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self.forget()
-        super().__delattr__(name)
-
-    def __getitem__(self, idx: Any) -> Any:  # noqa: ANN401  # as nn.ModuleList
-        self.forget()
-        return super().__getitem__(idx)
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        self.forget()
-        return super().__iter__()
-
-    def add_module(self, name: str, module: nn.Module | None) -> None:
-        """As ``nn.Module``; ``append`` and ``extend`` come through here."""
-        self.forget()
-        super().add_module(name, module)
-
-    def insert(self, index: int, module: nn.Module) -> None:
-        """As ``nn.ModuleList``."""
-        self.forget()
-        super().insert(index, module)
-
-    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
-        """As ``nn.Module``; ``parameters()`` and ``buffers()`` come through here."""
-        self.forget()
-        yield from super().named_modules(*args, **kwargs)
-
-    def train(self, mode: bool = True) -> ParametrizationList:  # noqa: FBT001, FBT002
-        """As ``nn.Module``."""
-        self.forget()
-        return super().train(mode)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> ParametrizationList:  # noqa: ANN401
-        self.forget()
-        return super()._apply(*args, **kwargs)
-
-    def _save_to_state_dict(self, *args: Any) -> None:  # noqa: ANN401
-        self.forget()
-        super()._save_to_state_dict(*args)
-
-    def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401
-        self.forget()
-        super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memo": None, "_overrides": [], "_shared": False}
@@ -349,50 +235,6 @@ _PRIVATE: dict[str, Any] = {
 }
 
 
-def call(map_: nn.Module, tensors: tuple[Any, ...]) -> Any:  # noqa: ANN401
-    """Call a map; its ``forward`` directly when nothing else would happen."""
-    if is_unhooked(map_):
-        return map_.forward(*tensors)
-    return map_(*tensors)
-
-
-def is_unhooked(map_: nn.Module) -> bool:
-    """Tell whether calling the map is calling its ``forward``."""
-    state = map_.__dict__
-    return not (
-        state["_forward_hooks"]
-        or state["_forward_pre_hooks"]
-        or state["_backward_hooks"]
-        or state["_backward_pre_hooks"]
-        or _GLOBAL_PRE_HOOKS
-        or _GLOBAL_HOOKS
-    )
-
-
-# Which chain a stateful map belongs to (A13)
-_homes: WeakKeyDictionary[nn.Module, ReferenceType[ParametrizationList]]
-_homes = WeakKeyDictionary()
-
-
-def home_of(map_: nn.Module) -> ParametrizationList | None:
-    """Return the chain that already holds this map, if one does."""
-    home = _homes.get(map_, lambda: None)()
-    held = home is not None and any(m is map_ for m in home._modules.values())
-    return home if held else None
-
-
-def claim(chain: ParametrizationList) -> None:
-    """Note which maps the chain holds."""
-    for map_ in chain._modules.values():
-        _homes[map_] = ref(chain)
-
-
-def disown(chain: ParametrizationList) -> None:
-    """Forget the maps of a chain that is no longer in use."""
-    for map_ in chain._modules.values():
-        _homes.pop(map_, None)
-
-
 def _distance(new: Tensor, old: Tensor) -> Tensor:
     """Return ``||new - old|| / ||old||``, and 0 for what is only rounding."""
     if new.shape != old.shape:
@@ -401,12 +243,3 @@ def _distance(new: Tensor, old: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(old)
     distance = torch.linalg.vector_norm(new - old) / norm.clamp_min(_TINY)
     return torch.where(distance <= tolerance(old), 0.0, distance)
-
-
-def like(original: Tensor, new: Tensor) -> Tensor:
-    """Return ``new`` as a tensor of its own, of the original's kind."""
-    new = new.detach().clone(memory_format=torch.contiguous_format)
-    grad = original.requires_grad and (new.is_floating_point() or new.is_complex())
-    if isinstance(original, nn.Parameter):
-        return nn.Parameter(new, requires_grad=grad)
-    return new.requires_grad_(grad)

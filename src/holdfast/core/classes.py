@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import path_of
 from . import functional, recurrent
@@ -174,48 +174,51 @@ def parametrized_class(base: type[nn.Module], names: frozenset[str]) -> type:
 
 
 def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
-    managed = set(names)
     # Tools take torch's layers for leaves by this name (I1)
     torch_class = base.__module__.partition(".")[0] == "torch"
     body: dict[str, Any] = {
         "__module__": _TORCH_CLASSES if torch_class else base.__module__,
         "__doc__": base.__doc__,
-        _NAMES: managed,
+        _NAMES: set(names),
         **{name: tensor_property(name) for name in names},
     }
     cls = _metaclass(type(base))(f"Parametrized{base.__name__}", (base,), body)
-
-    def get_failed(self: nn.Module, name: str) -> Any:  # noqa: ANN401
-        # Python asks here after a property raised AttributeError, and would report
-        # that there is no attribute "weight" (R1).
-        if name in managed and (error := failure_of(self, name)) is not None:
-            raise error
-        return super(cls, self).__getattr__(name)  # type: ignore[misc]
-
-    def set_(self: nn.Module, name: str, value: object) -> None:
-        if name in managed and chain_of(self, name) is not None:
-            assign(self, name, value)  # also an nn.Parameter, which nn.Module registers
-        else:
-            super(cls, self).__setattr__(name, value)  # type: ignore[misc]
-
-    def load(
-        self: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any
-    ) -> None:
-        _translate(self, state_dict, prefix)
-        super(cls, self)._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore
-
-    methods: dict[str, Callable[..., Any]] = {
-        "__getattr__": get_failed,
-        "__setattr__": set_,
-        "_load_from_state_dict": load,
-    }
-    if not _defines(base, "__copy__"):
+    methods = _methods_of(cls)
+    if not any("__copy__" in vars(c) for c in base.__mro__):
         methods["__copy__"] = _copy
     if issubclass(base, nn.RNNBase):
         methods |= recurrent.methods_of(cls, base)
     for name, method in methods.items():
         type.__setattr__(cls, name, method)
     return cls
+
+
+def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
+    """Return the methods of ``nn.Module`` that a shared class has to extend."""
+    managed = names_of(cls)
+
+    def get_failed(self: nn.Module, name: str) -> Any:
+        # Python asks here after a property raised AttributeError, and would report
+        # that there is no attribute "weight" (R1).
+        if name in managed and (error := failure_of(self, name)) is not None:
+            raise error
+        return cast("Any", super(cls, self)).__getattr__(name)
+
+    def set_(self: nn.Module, name: str, value: object) -> None:
+        if name in managed and chain_of(self, name) is not None:
+            assign(self, name, value)  # also an nn.Parameter, which nn.Module registers
+        else:
+            super(cls, self).__setattr__(name, value)
+
+    def load(self: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        _translate(self, state, prefix)
+        cast("Any", super(cls, self))._load_from_state_dict(state, prefix, *rest)
+
+    return {
+        "__getattr__": get_failed,
+        "__setattr__": set_,
+        "_load_from_state_dict": load,
+    }
 
 
 def _translate(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
@@ -227,23 +230,20 @@ def _translate(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
                 map_.translate(state, prefix, name, i)
 
 
-def _defines(cls: type, name: str) -> bool:
-    return any(name in vars(c) for c in cls.__mro__)
-
-
 def _copy(self: nn.Module) -> nn.Module:
     """Copy shallowly: tensors and maps are shared, the bookkeeping is not."""
-    new = self.__new__(type(self))
-    new.__dict__.update(_unshared(self))
-    chains = _shallow(self._modules["parametrizations"])
-    new.__dict__["_modules"]["parametrizations"] = chains
-    for name, chain in chains._modules.items():
-        chain.__dict__["_shared"] = True
-        chains._modules[name] = _shallow(chain)
+    new = _shallow(self)
+    chains: Any = self._modules.get("parametrizations")
+    if chains is not None:
+        new._modules["parametrizations"] = chains = _shallow(chains)
+        for name, chain in chains._modules.items():
+            if isinstance(chain, ParametrizationList):
+                chain.__dict__["_shared"] = True
+            chains._modules[name] = _shallow(chain)
     return new
 
 
-def _shallow(module: Any) -> Any:  # noqa: ANN401
+def _shallow(module: Any) -> Any:
     new = module.__new__(type(module))
     new.__dict__.update(_unshared(module))
     return new
@@ -266,7 +266,7 @@ def _metaclass(meta: type) -> type:
     return _metaclasses[meta]
 
 
-def _reduce_class(cls: type) -> Any:  # noqa: ANN401
+def _reduce_class(cls: type) -> Any:
     """Pickle a shared class as the class and the names it was made from."""
     if _NAMES not in vars(cls):
         return cls.__qualname__  # a class of somebody else on top: by its name

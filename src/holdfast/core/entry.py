@@ -1,27 +1,27 @@
 """One computed value with everything it was computed from.
 
-The value is used again only while all of that is the same: the maps and their modes,
-each tensor and its version, and the autocast state. A chain counts
-the changes that pass through it in its *epoch*: to its maps, their modes, their dtype
-and device, and every look at its tensors from outside, which may precede a write
-through ``.data`` that no version tells of.
+The value is used again only while all of that is the same: each tensor and its version,
+the autocast state, and the epoch, which counts all else that may change.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .torch_state import is_any_autocast_enabled
+
+PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+
 if TYPE_CHECKING:
     from .chain import ParametrizationList
 
-_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
 
-Registry = dict[str, Tensor | None]
+Registry = Mapping[str, Tensor | None]
 
 
 class Entry(NamedTuple):
@@ -58,7 +58,7 @@ def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tens
 
 
 @contextlib.contextmanager
-def trackable() -> Iterator[None]:
+def trackable() -> Generator[None]:
     """Give values a version, which tensors made in inference mode do not have."""
     if not torch.is_inference_mode_enabled():
         yield
@@ -69,7 +69,7 @@ def trackable() -> Iterator[None]:
 
 def autocast_of(tensor: Tensor) -> tuple[bool, torch.dtype] | None:
     """Return what autocast does to operations on the tensor's device."""
-    if not _is_any_autocast_enabled():
+    if not is_any_autocast_enabled():
         return None
     device = tensor.device.type
     return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)

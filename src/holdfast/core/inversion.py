@@ -1,82 +1,24 @@
 """From a value back to the originals, as a transaction.
 
 `invert` runs the right inverses in reverse order and holds every intermediate value
-against the declared sets; nothing is written before all checks have passed, and a
-`Snapshot` puts back what the maps themselves moved.
+against the declared sets. Nothing is written here.
 """
 
 from __future__ import annotations
 
 import dis
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from ..errors import (
-    InvalidTensorError,
-    NonFiniteError,
-    NoRightInverseError,
-    NotInSetError,
-    describe,
-)
+from ..errors import NoRightInverseError, NotInSetError
 from ..linalg.tolerances import tolerance
+from .checks import Originals, Where, check_finite
 from .parametrization import Outside, Parametrization
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
-
-Where = Callable[[], str]
-Originals = Tensor | Sequence[Tensor]
-
-
-class Snapshot:
-    """Put maps back, bit for bit, when the block fails."""
-
-    def __init__(self, maps: Iterable[nn.Module]) -> None:
-        self._parts = [part for map_ in maps for part in map_.modules()]
-
-    def __enter__(self) -> None:
-        """Copy what may move: attributes, registries and tensors."""
-        self._attributes = [dict(part.__dict__) for part in self._parts]
-        self._registries = [
-            (registry, dict(registry))
-            for part in self._parts
-            for registry in (part._parameters, part._buffers, part._modules)
-        ]
-        self._tensors = [
-            (tensor, tensor.detach().clone())
-            for _, registry in self._registries
-            for tensor in registry.values()
-            if isinstance(tensor, Tensor)
-        ]
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Put everything back if the block failed."""
-        if error is not None:
-            self.restore()
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for part, attributes in zip(self._parts, self._attributes, strict=True):
-            part.__dict__.clear()
-            part.__dict__.update(attributes)
-        for registry, entries in self._registries:
-            registry.clear()
-            registry.update(entries)
-        with torch.no_grad():
-            for tensor, copy in self._tensors:
-                if not torch.equal(tensor, copy):
-                    tensor.copy_(copy)
-
-
-def tensors_in(map_: nn.Module) -> Iterator[Tensor]:
-    """Yield the parameters and buffers of a map."""
-    yield from map_.parameters()
-    yield from map_.buffers()
 
 
 def invert(
@@ -91,24 +33,14 @@ def invert(
     return new
 
 
-def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> None:
-    """Refuse a right inverse that has turned finite entries into others (A4)."""
-    if is_finite(value) and not all(is_finite(t) for t in _tuple(new)):
-        raise NonFiniteError(
-            f"`{where()}`: the right inverse of `{_name(map_)}` gave NaN or infinity "
-            f"for {describe(value)} of finite entries. Assign a value that the map can "
-            "reach, away from the boundary of its set."
-        )
-
-
 def _admit(
     chain: ParametrizationList,
     map_: nn.Module,
-    value: Any,  # noqa: ANN401  # a user's right_inverse may return anything
+    value: Any,
     where: Where,
     *,
     registering: bool,
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Refuse or move a value that the map's codomain does not contain."""
     if not isinstance(map_, Parametrization) or not isinstance(value, Tensor):
         return value
@@ -135,11 +67,11 @@ def _admit(
 
 def _right_inverse(
     map_: nn.Module,
-    value: Any,  # noqa: ANN401
+    value: Any,
     where: Where,
     *,
     registering: bool,
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Call a map's right inverse; without one, keep the value or refuse (A3)."""
     method = getattr(map_, "right_inverse", None)
     reason: NotImplementedError | None = None
@@ -177,151 +109,6 @@ def says_there_is_none(error: NotImplementedError, map_: nn.Module) -> bool:
         and frame.f_locals.get("self") is map_
         and frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
     )
-
-
-def check_assigned(chain: ParametrizationList, value: object, where: Where) -> Tensor:
-    """Refuse a value that is no tensor like the one it is assigned to."""
-    original = chain.originals()[0]
-    shape = None if chain.unsafe else chain.shape
-    dtype = original.dtype if chain.is_tensor and not chain.unsafe else None
-    if (
-        not isinstance(value, Tensor)
-        or shape not in (None, value.shape)
-        or dtype not in (None, value.dtype)
-        or original.device != value.device
-    ):
-        raise InvalidTensorError(
-            f"Cannot assign {describe(value)} to `{where()}`: expected shape "
-            f"{tuple(chain.shape)}, dtype {original.dtype}, device {original.device}."
-        )
-    return value.detach()
-
-
-def check_originals(
-    chain: ParametrizationList,
-    new: Originals,
-    originals: tuple[Tensor, ...],
-    where: Where,
-) -> tuple[Tensor, ...]:
-    """Refuse right inverses that are not like the originals they go into."""
-    if chain.is_tensor and not isinstance(new, Tensor):
-        raise InvalidTensorError(
-            f"`{where()}`: `right_inverse` should return a tensor. "
-            f"Got {type(new).__name__}"
-        )
-    tensors = _tuple(new)
-    if len(tensors) != len(originals):
-        raise InvalidTensorError(
-            f"`{where()}`: 'right_inverse' must return a sequence of tensors of length "
-            f"{len(originals)}. Got {len(tensors)}."
-        )
-    for i, (tensor, original) in enumerate(zip(tensors, originals, strict=True)):
-        name = "original" if chain.is_tensor else f"original{i}"
-        like = (original.dtype, original.device)
-        if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.device) != like:
-            raise InvalidTensorError(
-                f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
-                f"`{name}` has dtype {original.dtype} and device {original.device}."
-            )
-    return tensors
-
-
-def check_registered(value: Tensor, new: object, where: Where) -> Originals:
-    """Refuse what no original can be made of."""
-    if isinstance(new, Tensor):
-        for what in ("dtype", "device"):
-            if getattr(new, what) != getattr(value, what):
-                raise InvalidTensorError(
-                    f"`{where()}`: When `right_inverse` outputs one tensor, it may not "
-                    f"change the {what}.\noriginal.{what}: {getattr(value, what)}\n"
-                    f"right_inverse(original).{what}: {getattr(new, what)}"
-                )
-        return new
-    if not isinstance(new, Sequence):
-        raise InvalidTensorError(
-            f"`{where()}`: 'right_inverse' must return a Tensor or a Sequence of "
-            f"tensors (list, tuple...). Got {type(new).__name__}"
-        )
-    for i, tensor in enumerate(new):
-        if not isinstance(tensor, Tensor):
-            raise InvalidTensorError(
-                f"`{where()}`: 'right_inverse' must return a Tensor or a Sequence of "
-                f"tensors (list, tuple...). Got element {i} of the sequence with type "
-                f"{type(tensor).__name__}."
-            )
-    return new
-
-
-def check_image(
-    image: object, value: Tensor, where: Where, *, unsafe: bool = False
-) -> None:
-    """Refuse maps that change shape or dtype (T13: unless ``unsafe``)."""
-    if not isinstance(image, Tensor):
-        raise InvalidTensorError(
-            f"`{where()}`: A parametrization must return a tensor. "
-            f"Got {type(image).__name__}."
-        )
-    for what in () if unsafe else ("dtype", "shape", "device"):
-        if getattr(image, what) != getattr(value, what):
-            raise InvalidTensorError(
-                f"`{where()}`: Registering a parametrization may not change the {what} "
-                "of the tensor, unless the `unsafe` flag is enabled.\n"
-                f"unparametrized {what}: {getattr(value, what)}\n"
-                f"parametrized {what}: {getattr(image, what)}"
-            )
-
-
-def write(original: Tensor, new: Tensor) -> None:
-    """Put a new value into an original, which stays the same object."""
-    if not _is_alias(original, new):
-        with torch.no_grad():
-            same = new.shape == original.shape and new.dtype == original.dtype
-            if same and type(original) in _PLAIN:
-                original.copy_(new.clone() if _overlap(original, new) else new)
-            else:
-                _replace(original, new.detach().clone())
-    original.grad = None  # it was the slope at another point
-
-
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
-
-
-def _replace(original: Tensor, new: Tensor) -> None:
-    if is_traceable_wrapper_subclass(original):
-        if isinstance(original, nn.Parameter):
-            new = nn.Parameter(new, requires_grad=original.requires_grad)
-        torch.utils.swap_tensors(original, new)
-    else:
-        original.data = new.contiguous()
-        torch.autograd.graph.increment_version(original)
-
-
-def _overlap(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def _is_alias(original: Tensor, new: Tensor) -> bool:
-    """Tell whether the new value is the old one, as without a right inverse."""
-    return new is original or (
-        type(original) in _PLAIN
-        and type(new) in _PLAIN
-        and new.data_ptr() == original.data_ptr() != 0
-        and new.dtype == original.dtype
-        and new.shape == original.shape
-        and new.stride() == original.stride()
-    )
-
-
-def is_finite(tensor: object) -> bool:
-    if not isinstance(tensor, Tensor) or type(tensor) not in _PLAIN:
-        return True
-    if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
-        return True
-    return bool(torch.isfinite(tensor).all())
-
-
-def _tuple(new: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    return tuple(new) if isinstance(new, Sequence) else (new,)
 
 
 def _name(map_: nn.Module) -> str:

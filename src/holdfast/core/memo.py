@@ -15,17 +15,20 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .entry import Entry, Registry, tensors_of, trackable
+from .entry import PLAIN, Entry, Registry, tensors_of, trackable
+from .torch_state import (
+    copy_on_write,
+    dispatch_modes,
+    is_copy_on_write,
+    storage_owners,
+    tracing_state,
+    transform_level,
+)
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
-
-_transform_level = torch._C._functorch.maybe_current_level
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_tracing_state = torch._C._get_tracing_state
-_is_copy_on_write = torch._C._is_cow_tensor
 
 _remembers: ContextVar[bool] = ContextVar("holdfast.remember", default=True)
 
@@ -35,9 +38,9 @@ def read_remembering(chain: ParametrizationList) -> Tensor:
     if (
         not chain.is_deterministic()
         or not _remembers.get()
-        or _transform_level() is not None
-        or _dispatch_modes()
-        or _tracing_state() is not None
+        or transform_level() is not None
+        or dispatch_modes()
+        or tracing_state() is not None
     ):
         return chain.evaluate()
     memo = chain._memo
@@ -71,12 +74,12 @@ class Memo:
         alias = self.alias
         if (
             alias is None
-            or not _is_copy_on_write(alias)
+            or not is_copy_on_write(alias)
             or alias._version
             or alias.requires_grad
         ):
             with trackable():
-                alias = self.alias = torch._lazy_clone(self.entry.value)
+                alias = self.alias = copy_on_write(self.entry.value)
         return alias
 
 
@@ -95,23 +98,18 @@ def _references(registry: Registry, name: str) -> int:
 def _is_private_storage(registry: Registry, name: str) -> bool:
     tensor = cast("Tensor", registry[name])
     return (
-        type(tensor) in _PLAIN
+        type(tensor) in PLAIN
         and not tensor.is_inference()
         and not (tensor.device.type == "cpu" and tensor.is_shared())
-        and _storage_owners(tensor) == _OWN_STORAGES
+        and storage_owners(tensor) == _OWN_STORAGES
     )
 
 
-def _storage_owners(tensor: Tensor) -> int:
-    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
-
-
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 _OWN_REFERENCES = _references({"": torch.empty(1)}, "")
-_OWN_STORAGES = _storage_owners(torch.empty(1))
+_OWN_STORAGES = storage_owners(torch.empty(1))
 
 
-class remember(contextlib.ContextDecorator):  # noqa: N801  # a verb, as `cached`
+class remember(contextlib.ContextDecorator):
     """Switch the memo of deterministic maps on or off inside this scope.
 
     With gradients off, a chain of deterministic maps is evaluated again only when one
@@ -132,7 +130,7 @@ class remember(contextlib.ContextDecorator):  # noqa: N801  # a verb, as `cached
         False
     """
 
-    def __init__(self, enabled: bool) -> None:  # noqa: FBT001  # its only argument
+    def __init__(self, enabled: bool) -> None:  # noqa: FBT001  # the only one
         self.enabled = enabled
         self._before: list[bool] = []
 

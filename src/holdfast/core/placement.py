@@ -6,7 +6,7 @@ replaced rather than edited, because ``copy.copy`` of a module shares them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import recurrent
-from .cache import in_backward_pass
 from .chain import ParametrizationList
 from .classes import reclass
+from .refinement import refine_on_forward
 
 # Which parameters took the place of one that left a model, for `swap_parameters`
 successors = WeakTensorKeyDictionary()
@@ -52,18 +52,18 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
 
 def _order(module: nn.Module, registry: str) -> tuple[str, ...]:
     """Return the names of a registry in the order before any left for a chain."""
+    chains: Any = module._modules.get("parametrizations")
     known: tuple[str, ...] = ()
-    for chain in getattr(
-        module._modules.get("parametrizations"), "_modules", {}
-    ).values():
-        known = max(known, getattr(chain, "order", ()), key=len)
+    for chain in getattr(chains, "_modules", {}).values():
+        if bool(chain._parameters) == (registry == "_parameters"):
+            known = max(known, getattr(chain, "order", ()), key=len)
     return (*known, *(k for k in module.__dict__[registry] if k not in known))
 
 
 @contextmanager
 def undone_on_failure(
     module: nn.Module, chain: nn.Module | None = None
-) -> Iterator[None]:
+) -> Generator[None]:
     """Put registries, hooks and class back when the block fails."""
     parts = [part for part in (module, chain) if part is not None]
     parts += [m for m in (module._modules.get("parametrizations"),) if m is not None]
@@ -102,28 +102,3 @@ def detach(module: nn.Module, name: str, tensor: Tensor) -> None:
         reclass(module, chains._modules)
         recurrent.release(module)
         refine_on_forward(module)
-
-
-def refine_on_forward(module: nn.Module) -> None:
-    """Hook the maps with moving state onto the training forward, or unhook them."""
-    chains: Any = module._modules.get("parametrizations")
-    movers = [c for c in getattr(chains, "_modules", {}).values() if _moves(c)]
-    for chain in movers:
-        chain.hand_over_refinement()
-    hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not _refine}
-    module.__dict__["_forward_pre_hooks"] = type(module._forward_pre_hooks)(hooks)
-    if movers:
-        module.register_forward_pre_hook(_refine)
-
-
-def _refine(module: nn.Module, _: object) -> None:
-    """Advance moving state once per training forward, not in a recomputation of it."""
-    if module.training and not in_backward_pass():
-        chains: Any = module._modules["parametrizations"]
-        for chain in chains._modules.values():
-            if _moves(chain):
-                chain.refine_()
-
-
-def _moves(chain: nn.Module) -> bool:
-    return isinstance(chain, ParametrizationList) and bool(chain.movers())

@@ -10,25 +10,26 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import path_of
 from .cache import innermost, read_in_scopes, read_traced
 from .chain import ParametrizationList
 from .memo import read_remembering
+from .refinement import catch_up_
+from .torch_state import (
+    backward_pass,
+    is_any_autocast_enabled,
+    is_grad_enabled,
+    is_traced,
+    saved_tensor_hooks,
+)
 
-_is_traced = torch.compiler.is_dynamo_compiling
-_is_grad_enabled = torch.is_grad_enabled
-_is_any_autocast_enabled = torch._C._is_any_autocast_enabled
-_saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
-_backward_pass = torch._C._current_graph_task_id
 
-
-def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
+def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
     """Return the getter of the property for a tensor."""
 
-    def get(self: Any) -> Tensor:  # noqa: ANN401
+    def get(self: Any) -> Tensor:  # noqa: C901  # one function, for speed
         try:
             chain = self._modules["parametrizations"]._modules[name]
             special = chain._special
@@ -37,10 +38,10 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
         try:
             if special and (value := _read_special(chain)) is not None:
                 return value
-            if _is_traced():
+            if is_traced():
                 return read_traced(chain)
             scope = innermost.scope
-            grad = _is_grad_enabled()
+            grad = is_grad_enabled()
             if scope is None:
                 if grad:
                     if chain._memo is not None:
@@ -49,7 +50,7 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
                 return chain.evaluate() if chain._volatile else read_remembering(chain)
             # `Scope.serves` and `Entry.is_current`, written out for the common case
             if scope.simple and (
-                not grad or (_backward_pass() < 0 and _saved_tensor_hooks(True) is None)
+                not grad or (backward_pass() < 0 and saved_tensor_hooks(True) is None)
             ):
                 entry = scope.values[grad].get(chain)
                 if entry is not None:
@@ -62,7 +63,7 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:
                             break
                     else:
                         if epoch == chain._epoch and (
-                            autocast is None and not _is_any_autocast_enabled()
+                            autocast is None and not is_any_autocast_enabled()
                         ):
                             return value
             return read_in_scopes(chain, self, scope, grad=grad)
@@ -96,8 +97,8 @@ def _read_special(chain: ParametrizationList) -> Tensor | None:
     """Return what `functional_call` put in place of the value; advance moving state."""
     if chain._overrides:
         return chain._overrides[-1][0]
-    if chain.training and _is_grad_enabled() and not _is_traced():
-        chain.catch_up_()
+    if chain.training and is_grad_enabled() and not is_traced():
+        catch_up_(chain)
     return None
 
 

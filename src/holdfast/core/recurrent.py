@@ -23,7 +23,7 @@ def methods_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Callable[..., Any
     """Return the methods that the parametrized class ``cls`` of ``base`` needs."""
 
     @functools.wraps(base.forward)
-    def forward(self: nn.RNNBase, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def forward(self: nn.RNNBase, *args: Any, **kwargs: Any) -> Any:
         self.__dict__["_flat_weights"] = [
             getattr(self, name) for name in self._flat_weights_names
         ]
@@ -35,9 +35,13 @@ def methods_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Callable[..., Any
     return {
         "forward": forward,
         # torch looks for changed weights before each forward and each copy
-        "_update_flat_weights": lambda _: None,
+        "_update_flat_weights": _leave,
         "_init_flat_weights": release,
     }
+
+
+def _leave(_: nn.RNNBase) -> None:
+    """Change nothing: the list is right at any time."""
 
 
 def release(module: nn.Module) -> None:

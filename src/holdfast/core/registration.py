@@ -19,18 +19,16 @@ from ..errors import (
     path_of,
 )
 from ..linalg.tolerances import tolerance
-from .chain import ParametrizationList, call, claim, home_of, like
+from .calling import call
+from .chain import ParametrizationList
+from .checks import Where, check_finite, check_image
 from .classes import chain_of, is_parametrized, original_class
-from .inversion import (
-    Snapshot,
-    Where,
-    check_finite,
-    check_image,
-    says_there_is_none,
-    tensors_in,
-)
+from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
-from .placement import attach, refine_on_forward, undone_on_failure
+from .placement import attach, undone_on_failure
+from .refinement import refine_on_forward
+from .sharing import claim, home_of
+from .transaction import Snapshot, like
 
 
 def register_parametrization(
@@ -85,7 +83,7 @@ def register_parametrization(
     where = partial(path_of, module, tensor_name)
     _check_arguments(parametrization, outside, where)
     home = home_of(parametrization)
-    if home is not None and any(True for _ in tensors_in(parametrization)):
+    if home is not None and _has_state(parametrization):
         raise SharedMapError(
             f"`{type(parametrization).__name__}` has state and already parametrizes "
             f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
@@ -106,6 +104,10 @@ def register_parametrization(
             )
             attach(module, tensor_name, chain)
     return module
+
+
+def _has_state(map_: nn.Module) -> bool:
+    return any(True for _ in map_.parameters()) or any(True for _ in map_.buffers())
 
 
 def _check_arguments(map_: object, outside: str | None, where: Where) -> None:
@@ -178,8 +180,7 @@ def _check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
     """Refuse a first map whose domain the optimizer would leave."""
     if not isinstance(map_, Parametrization):
         return
-    free = original.numel() * (2 if original.is_complex() else 1)
-    if original.numel() and map_.domain.dim(original.shape) < free:
+    if map_.domain.dim(original.shape) < original.numel():
         raise NotInSetError(
             f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and a free "
             "tensor does not stay there while it trains. Register the map that leads "

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnknownTensorError, did_you_mean, path_of
-from .chain import ParametrizationList, disown
+from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
-from .inversion import write
 from .placement import detach, successors
+from .sharing import disown
+from .transaction import write
 
 
 def remove_parametrizations(
@@ -68,8 +69,8 @@ def remove_parametrizations(
     return module
 
 
-def _plain_again(chain: Any, value: Tensor) -> tuple[Tensor, list[Tensor]]:  # noqa: ANN401
-    """Return the plain tensor with the value, the original itself where there is one."""
+def _plain_again(chain: Any, value: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the plain tensor with the value, or the one original with it."""
     originals = [*chain._parameters.values(), *chain._buffers.values()]
     if chain.is_tensor and not getattr(chain, "_shared", False):
         write(originals[0], value)

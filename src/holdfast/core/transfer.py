@@ -16,8 +16,8 @@ from ..errors import (
 )
 from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
-from .inversion import write
 from .placement import attach, undone_on_failure
+from .transaction import write
 
 
 def transfer_parametrizations_and_params(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ class OutputError(HoldfastError, OSError):
 
 
 @contextmanager
-def output_folder(path: Path) -> Iterator[Path]:
+def output_folder(path: Path) -> Generator[Path]:
     """Make a folder and prove that it can be written to; leave no empty one behind."""
     path = path.absolute()
     created = [folder for folder in (path, *path.parents) if not folder.exists()]

@@ -200,9 +200,7 @@ class SpectralNorm(Parametrization):
             self.bind(weight)
         elif not weight.is_meta:
             M = matricize(weight.detach(), self.dim)
-            step = torch.linalg.vector_norm(M.mH @ u)
-            off = torch.linalg.vector_norm(M.mH @ u - step * v)
-            if not off <= _FITTING * step:
+            if not _fit(M, u, v) <= _FITTING:
                 self._u, self._v = self._iterate(M, u, v, _FIRST_ITERATIONS)
         return weight
 
@@ -210,3 +208,11 @@ class SpectralNorm(Parametrization):
         self, M: Tensor, u: Tensor, v: Tensor, count: int
     ) -> tuple[Tensor, Tensor]:
         return power_iteration(M, u, v, count=count, eps=self.eps)
+
+
+@full_precision
+def _fit(M: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Return how far v is from what a step with M makes of u, relative to the step."""
+    step = M.mH @ u
+    norm = torch.linalg.vector_norm(step)
+    return torch.linalg.vector_norm(step - norm * v) / norm

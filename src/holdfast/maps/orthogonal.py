@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -154,6 +154,16 @@ class Householder(Parametrization):
         if index == 0:
             _read_signs(state, f"{prefix}parametrizations.{name}.")
 
+    def _save_to_state_dict(
+        self,
+        destination: dict[str, Any],
+        prefix: str,
+        keep_vars: bool,  # noqa: FBT001  # as nn.Module
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if not keep_vars:
+            _write_signs(destination, prefix, self.signs)
+
 
 class Orthogonal(Parametrization):
     r"""Orthonormal columns or rows of any matrix, around a base point.
@@ -272,13 +282,28 @@ class Orthogonal(Parametrization):
         if index == 0 and self.signs is not None:
             _read_signs(state, f"{prefix}parametrizations.{name}.")
 
+    def _save_to_state_dict(
+        self,
+        destination: dict[str, Any],
+        prefix: str,
+        keep_vars: bool,  # noqa: FBT001  # as nn.Module
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.orthogonal_map == "householder" and not keep_vars:
+            _write_signs(destination, prefix, self.signs)
+
 
 def _check(weight: Tensor, orthogonal_map: str) -> None:
-    """Refuse what is no matrix, and complex reflections."""
+    """Refuse what is no matrix, no map, and complex reflections."""
     if weight.ndim < 2:
         raise InvalidTensorError(
             "Expected a matrix or batch of matrices. "
             f"Got a tensor of {weight.ndim} dimensions."
+        )
+    if orthogonal_map not in get_args(OrthogonalMap):
+        raise ValueError(
+            'orthogonal_map has to be one of "matrix_exp", "cayley", "householder". '
+            f"Got: {orthogonal_map}."
         )
     if weight.is_complex() and orthogonal_map == "householder":
         raise InvalidTensorError(
@@ -292,6 +317,22 @@ def _read_signs(state: dict[str, Tensor], chain: str) -> None:
     signs, original = f"{chain}0.signs", f"{chain}original"
     if signs not in state and original in state:
         state[signs] = diagonal_signs(_tall(state[original]))
+
+
+def _write_signs(state: dict[str, Any], prefix: str, signs: Tensor | None) -> None:
+    """Renew the diagonal of the original, of which torch takes the integer part.
+
+    Weight decay leaves -0.99 of a -1 there, and torch would make 0 of it.
+    """
+    original = state.get(f"{prefix.removesuffix('0.')}original")
+    if type(original) is not Tensor or original.is_meta or original.ndim < 2:
+        return
+    diagonal = original.diagonal(dim1=-2, dim2=-1)
+    expected = torch.full_like(diagonal, -1) if signs is None else signs.to(diagonal)
+    if not torch.equal(diagonal, expected):
+        original = original.clone()
+        original.diagonal(dim1=-2, dim2=-1).copy_(expected)
+        state[f"{prefix.removesuffix('0.')}original"] = original
 
 
 def _tall(X: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
+from ..errors import InvalidTensorError
 from ..sets.linear import Sparse
 
 
@@ -48,6 +49,18 @@ class Mask(Parametrization):
     def codomain(self) -> Sparse:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The tensors with these zeros."""
         return Sparse(self.mask)
+
+    def bind(self, weight: Tensor) -> None:
+        """Check the shape of the mask."""
+        shape = tuple(self.mask.shape)
+        fits = len(shape) <= weight.ndim and all(
+            m in (1, n) for m, n in zip(shape[::-1], weight.shape[::-1], strict=False)
+        )
+        if not fits:
+            raise InvalidTensorError(
+                f"Expected a mask of the weight's shape {tuple(weight.shape)}, or one "
+                f"that broadcasts to it. Got {shape}."
+            )
 
     def forward(self, X: Tensor) -> Tensor:
         """Return ``X`` with zeros where the mask is zero, even instead of NaN."""

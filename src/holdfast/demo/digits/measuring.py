@@ -42,9 +42,7 @@ def spectrum(network: Network) -> Spectrum:
     )
 
 
-def score(
-    network: Network, sequences: Tensor, labels: Tensor
-) -> tuple[float, float]:
+def score(network: Network, sequences: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the mean loss and the share of sequences answered rightly."""
     with torch.no_grad():
         logits = network(sequences)

@@ -1,0 +1,133 @@
+"""What maps and users may hand in, and what they are told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidTensorError, NonFiniteError, describe
+from .entry import PLAIN
+
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
+
+Where = Callable[[], str]
+Originals = Tensor | Sequence[Tensor]
+
+
+def check_assigned(chain: ParametrizationList, value: object, where: Where) -> Tensor:
+    """Refuse a value that is no tensor like the one it is assigned to."""
+    original = chain.originals()[0]
+    shape = None if chain.unsafe else chain.shape
+    dtype = original.dtype if chain.is_tensor and not chain.unsafe else None
+    if (
+        not isinstance(value, Tensor)
+        or shape not in (None, value.shape)
+        or dtype not in (None, value.dtype)
+        or original.device != value.device
+    ):
+        raise InvalidTensorError(
+            f"Cannot assign {describe(value)} to `{where()}`: expected shape "
+            f"{tuple(chain.shape)}, dtype {original.dtype}, device {original.device}."
+        )
+    return value.detach()
+
+
+def check_originals(
+    chain: ParametrizationList,
+    new: Originals,
+    originals: tuple[Tensor, ...],
+    where: Where,
+) -> tuple[Tensor, ...]:
+    """Refuse right inverses that are not like the originals they go into."""
+    if chain.is_tensor and not isinstance(new, Tensor):
+        raise InvalidTensorError(
+            f"`{where()}`: `right_inverse` should return a tensor. "
+            f"Got {type(new).__name__}"
+        )
+    tensors = as_tuple(new)
+    if len(tensors) != len(originals):
+        raise InvalidTensorError(
+            f"`{where()}`: 'right_inverse' must return a sequence of tensors of length "
+            f"{len(originals)}. Got {len(tensors)}."
+        )
+    for i, (tensor, original) in enumerate(zip(tensors, originals, strict=True)):
+        name = "original" if chain.is_tensor else f"original{i}"
+        like = (original.dtype, original.device)
+        if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.device) != like:
+            raise InvalidTensorError(
+                f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
+                f"`{name}` has dtype {original.dtype} and device {original.device}."
+            )
+    return tensors
+
+
+def check_registered(value: Tensor, new: object, where: Where) -> Originals:
+    """Refuse what no original can be made of."""
+    if isinstance(new, Tensor):
+        for what in ("dtype", "device"):
+            if getattr(new, what) != getattr(value, what):
+                raise InvalidTensorError(
+                    f"`{where()}`: When `right_inverse` outputs one tensor, it may not "
+                    f"change the {what}.\noriginal.{what}: {getattr(value, what)}\n"
+                    f"right_inverse(original).{what}: {getattr(new, what)}"
+                )
+        return new
+    if not isinstance(new, Sequence):
+        raise InvalidTensorError(
+            f"`{where()}`: 'right_inverse' must return a Tensor or a Sequence of "
+            f"tensors (list, tuple...). Got {type(new).__name__}"
+        )
+    for i, tensor in enumerate(new):
+        if not isinstance(tensor, Tensor):
+            raise InvalidTensorError(
+                f"`{where()}`: 'right_inverse' must return a Tensor or a Sequence of "
+                f"tensors (list, tuple...). Got element {i} of the sequence with type "
+                f"{type(tensor).__name__}."
+            )
+    return new
+
+
+def check_image(
+    image: object, value: Tensor, where: Where, *, unsafe: bool = False
+) -> None:
+    """Refuse maps that change shape or dtype (T13: unless ``unsafe``)."""
+    if not isinstance(image, Tensor):
+        raise InvalidTensorError(
+            f"`{where()}`: A parametrization must return a tensor. "
+            f"Got {type(image).__name__}."
+        )
+    for what in () if unsafe else ("dtype", "shape", "device"):
+        if getattr(image, what) != getattr(value, what):
+            raise InvalidTensorError(
+                f"`{where()}`: Registering a parametrization may not change the {what} "
+                "of the tensor, unless the `unsafe` flag is enabled.\n"
+                f"unparametrized {what}: {getattr(value, what)}\n"
+                f"parametrized {what}: {getattr(image, what)}"
+            )
+
+
+def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> None:
+    """Refuse a right inverse that has turned finite entries into others (A4)."""
+    if _is_finite(value) and not all(_is_finite(t) for t in as_tuple(new)):
+        raise NonFiniteError(
+            f"`{where()}`: the right inverse of `{type(map_).__name__}` gave NaN or "
+            f"infinity for {describe(value)} of finite entries. Assign a value that "
+            "the map can reach, away from the boundary of its set."
+        )
+
+
+def _is_finite(tensor: object) -> bool:
+    if not isinstance(tensor, Tensor) or type(tensor) not in PLAIN:
+        return True
+    if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(torch.isfinite(tensor).all())
+
+
+def as_tuple(new: Any) -> tuple[Any, ...]:
+    """Return one original or several as a tuple."""
+    return tuple(new) if isinstance(new, Sequence) else (new,)

@@ -1,0 +1,84 @@
+"""A list of maps that counts the changes that pass through it.
+
+Values are used again only within one epoch. A new one begins with every change to the
+maps, their modes, their dtype and device, and with every look at the tensors from
+outside: who has got hold of a tensor may write to it through ``.data``, and no version
+tells of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from .memo import Memo
+
+
+class EpochList(nn.ModuleList):
+    """A ``ModuleList`` with an epoch; every method here begins a new one."""
+
+    _epoch: int
+    _memo: Memo | None
+    _volatile: bool | None  # some map may change its value on its own; None: unknown
+
+    def forget(self) -> None:
+        """Let no value that was computed before be used again."""
+        state = self.__dict__
+        state["_epoch"] = state.get("_epoch", 0) + 1
+        state["_memo"] = state["_volatile"] = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("original"):
+            self.forget()
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.forget()
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self.forget()
+        super().__delattr__(name)
+
+    def __getitem__(self, idx: Any) -> Any:
+        self.forget()
+        return super().__getitem__(idx)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        self.forget()
+        return super().__iter__()
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As ``nn.Module``; ``append`` and ``extend`` come through here."""
+        self.forget()
+        super().add_module(name, module)
+
+    def insert(self, index: int, module: nn.Module) -> None:
+        """As ``nn.ModuleList``."""
+        self.forget()
+        super().insert(index, module)
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """As ``nn.Module``; ``parameters()`` and ``buffers()`` come through here."""
+        self.forget()
+        yield from super().named_modules(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
+        """As ``nn.Module``."""
+        self.forget()
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self.forget()
+        return super()._apply(*args, **kwargs)
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self.forget()
+        super()._save_to_state_dict(*args)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.forget()
+        super()._load_from_state_dict(*args)

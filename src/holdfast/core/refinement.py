@@ -1,0 +1,83 @@
+"""State that moves on its own (R2): once per training forward, never on a read.
+
+A hook on the host's forward advances the maps that have such state. It does nothing in
+evaluation, nor while autograd runs, as in the recomputation of a checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .calling import call
+from .chain import ParametrizationList
+from .parametrization import Parametrization
+from .torch_state import in_backward_pass
+
+
+def refine_on_forward(module: nn.Module) -> None:
+    """Hook the maps with moving state onto the training forward, or unhook them."""
+    chains: Any = module._modules.get("parametrizations")
+    moving = [c for c in getattr(chains, "_modules", {}).values() if movers(c)]
+    for chain in moving:
+        for map_ in movers(chain):
+            map_.__dict__["advanced_by_host"] = True
+        chain.__dict__.update(_refined=(chain.versions(), None), _special=True)
+    hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not _refine}
+    module.__dict__["_forward_pre_hooks"] = type(module._forward_pre_hooks)(hooks)
+    if moving:
+        module.register_forward_pre_hook(_refine)
+
+
+def _refine(module: nn.Module, _: object) -> None:
+    """Advance moving state once per training forward, not in a recomputation of it."""
+    if module.training and not in_backward_pass():
+        chains: Any = module._modules["parametrizations"]
+        for chain in chains._modules.values():
+            if movers(chain):
+                refine_(chain)
+
+
+def movers(chain: nn.Module) -> list[Parametrization]:
+    """Return the maps of a chain that have moving state."""
+    if not isinstance(chain, ParametrizationList):
+        return []
+    return [
+        map_
+        for map_ in chain._modules.values()
+        if isinstance(map_, Parametrization) and map_.moves
+    ]
+
+
+def refine_(chain: ParametrizationList) -> None:
+    """Advance the state of the maps that have moving state."""
+    left = movers(chain)
+    tensors = chain.originals()
+    with torch.no_grad():
+        for map_ in chain._modules.values():
+            if left and map_ is left[0]:
+                left.pop(0).refine_(*tensors)
+            if not left:
+                break
+            tensors = (call(map_, tensors),)
+    chain.__dict__["_refined"] = (chain.versions(), None)
+
+
+def catch_up_(chain: ParametrizationList) -> None:
+    """Refine where the host's forward evidently is not what uses the weight.
+
+    ``nn.MultiheadAttention`` reads ``out_proj.weight`` and never calls ``out_proj``.
+    The originals moved, were read, and moved again without a forward in between: then
+    this read, and every later one after a move, stands for the forward.
+    """
+    refined, overlooked = chain.__dict__["_refined"]
+    versions = chain.versions()
+    if versions == refined or in_backward_pass():
+        return
+    if overlooked in (None, versions):
+        chain.__dict__["_refined"] = (refined, versions)
+    else:
+        refine_(chain)
+        chain.__dict__["_refined"] = (versions, versions)
