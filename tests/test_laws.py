@@ -373,7 +373,7 @@ def law_copies(case: Case, shape: Shape) -> None:
         assert str(twin) == str(host)
 
 
-@over("copies", (torch.float32,))
+@over("copies", (torch.float32,), (*PLAIN, (0, 3, 3), (6,), (4, 2, 3, 3)))
 def test_a_state_dict_a_copy_and_a_pickle_give_the_same_weight(case, shape, dtype):
     law_copies(case, shape)
 
@@ -461,7 +461,7 @@ def law_meta(case: Case, shape: Shape) -> None:
     assert_close(host.weight, source.weight, rtol=0, atol=0)
 
 
-@over("meta", (torch.float32,))
+@over("meta", (torch.float32,), (*PLAIN, (2, 3, 3), (6,), (4, 2, 3, 3)))
 def test_L1_a_case_registers_on_the_meta_device(case, shape, dtype):
     law_meta(case, shape)
 

@@ -6,6 +6,8 @@ are known to fail: -I, permutations, reflections, rotations by nearly a half tur
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,7 @@ def haar(n: int, generator: torch.Generator | None = None) -> Tensor:
     return sets.Stiefel().sample((n, n), generator=generator)
 
 
+@functools.cache
 def random_matrices(n: int) -> list[Tensor]:
     """Return this size's share of the thousand, alternating in determinant."""
     generator = torch.Generator().manual_seed(n)

@@ -287,6 +287,22 @@ def test_an_unknown_orthogonal_map_is_an_error():
     ):
         holdfast.orthogonal(nn.Linear(2, 2), orthogonal_map="exp")
 
+    with pytest.raises(ValueError, match="orthogonal_map has to be one of"):
+        maps.Orthogonal("exp").bind(torch.eye(2))
+
+
+def test_a_mask_of_another_shape_is_refused():
+    for shape in ((2, 2), (1, 4, 3), (3, 4)):
+        layer = nn.Linear(3, 4)
+        mask = maps.Mask(torch.ones(shape))
+        with pytest.raises(ValueError, match=r"mask of the weight's shape \(4, 3\)"):
+            holdfast.register_parametrization(layer, "weight", mask)
+        assert not holdfast.is_parametrized(layer)
+    for shape in ((4, 3), (1, 3), (4, 1), (3,), ()):
+        holdfast.register_parametrization(
+            nn.Linear(3, 4), "weight", maps.Mask(torch.ones(shape))
+        )
+
 
 def test_a_vector_cannot_be_orthogonal():
     layer = nn.Linear(2, 2)
@@ -444,6 +460,28 @@ def test_N4_torchs_signs_become_a_buffer():
     assert linalg.orthogonality(ours.weight.detach().mT) < 1e-5
 
 
+@pytest.mark.parametrize("recipe", ["householder", HIDDEN_SIGNS])
+def test_N4_torch_reads_our_checkpoint_after_weight_decay(recipe):
+    """torch takes the integer part of the diagonal, and 0 is that of -0.99."""
+    ours, theirs, _ = pair("tall Linear", recipe)
+    optimizer = torch.optim.AdamW(ours.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        ours(torch.randn(2, 3)).sum().backward()
+        optimizer.step()
+    original = ours.parametrizations.weight.original
+    assert float(original.detach().diagonal().abs().max()) < 1
+    theirs.load_state_dict(ours.state_dict(), strict=recipe != HIDDEN_SIGNS)
+    near(theirs.weight, ours.weight)
+    assert float(original.detach().diagonal().abs().max()) < 1, "saving changes nothing"
+
+
+def test_a_state_dict_shares_memory_with_the_parameters():
+    layer = holdfast.orthogonal(nn.Linear(6, 4))
+    original = layer.parametrizations.weight.original
+    saved = layer.state_dict()["parametrizations.weight.original"]
+    assert saved.data_ptr() == original.data_ptr()
+
+
 def test_N4_missing_signs_are_still_reported_where_nothing_tells_them():
     ours = holdfast.orthogonal(
         nn.Linear(6, 4), orthogonal_map="householder", use_trivialization=False
@@ -516,8 +554,8 @@ def test_the_spectral_norm_converges_to_one(dtype):
     for module in (nn.Linear(6, 4), nn.Conv2d(2, 5, 3)):
         module.weight = nn.Parameter(torch.randn_like(module.weight, dtype=dtype))
         holdfast.spectral_norm(module, n_power_iterations=100)
-        module.parametrizations.weight.refine_()
         link = module.parametrizations.weight[0]
+        link.refine_(module.parametrizations.weight.original)
         assert float(link.codomain.residual(module.weight.detach())) < 1e-6
         module.weight = 5 * module.weight.detach()
         assert float(link.codomain.residual(module.weight.detach())) < 1e-6
@@ -573,6 +611,17 @@ def test_assigning_renews_the_vectors():
     W[3, 2], W[0, 0] = 2.0, 1.0
     layer.weight = W
     assert_close(layer.weight.detach(), W / 2, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_N1_spectral_norm_in_half_precision(dtype):
+    layer = holdfast.spectral_norm(nn.Linear(8, 6).to(dtype))
+    for _ in range(20):
+        layer(torch.ones(1, 8, dtype=dtype)).sum().backward()
+    assert layer.weight.dtype == layer.parametrizations.weight[0]._u.dtype == dtype
+    layer.weight = 3 * layer.weight.detach()
+    norm = torch.linalg.matrix_norm(layer.weight.detach().float(), 2)
+    assert_close(norm, torch.tensor(1.0), rtol=0, atol=0.02)
 
 
 def test_a_vector_is_divided_by_its_norm():

@@ -316,11 +316,11 @@ def test_I2_changing_a_copy_never_touches_the_original(kind, how, leave):
     assert_close(value_of(layer), value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("how", DEEP)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_I2_changing_the_original_never_touches_a_copy(kind, how):
+def test_I2_changing_the_original_never_touches_a_deep_copy(kind, how):
     layer = LAYERS[kind]().eval()
-    twin, name = COPIES[how](layer), tensor_name(layer)
+    twin, name = DEEP[how](layer), tensor_name(layer)
     before, value = state_of(twin), value_of(twin).detach().clone()
     holdfast.register_parametrization(layer, name, OneWay())
     assert state_of(twin) == before
@@ -381,6 +381,57 @@ def test_I2_parametrizing_a_module_leaves_its_shallow_copy_alone():
     before = state_of(twin)
     holdfast.register_parametrization(layer, "weight", Gain())
     assert state_of(twin) == before
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_I2_changing_the_original_leaves_the_structure_of_a_shallow_copy(kind):
+    layer = LAYERS[kind]().eval()
+    twin, name = copy.copy(layer), tensor_name(layer)
+    keys, shown, cls = [*twin.state_dict()], repr(twin), type(twin)
+    holdfast.register_parametrization(layer, name, OneWay())
+    assert ([*twin.state_dict()], repr(twin), type(twin)) == (keys, shown, cls)
+    holdfast.remove_parametrizations(layer, name)
+    assert ([*twin.state_dict()], repr(twin), type(twin)) == (keys, shown, cls)
+    assert value_of(twin).isfinite().all()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.parametrize("leave", [True, False])
+def test_I2_a_module_that_was_copied_keeps_its_parameters_identity(alive, leave):
+    layer = nn.Linear(3, 3)
+    parameters = [*layer.parameters()]
+    holdfast.register_parametrization(layer, "weight", Gain())
+    twin = copy.copy(layer)
+    holdfast.remove_parametrizations(twin, "weight")
+    if not alive:
+        del twin
+    holdfast.remove_parametrizations(layer, "weight", leave_parametrized=leave)
+    assert all(p is q for p, q in zip(layer.parameters(), parameters, strict=True))
+
+
+@pytest.mark.parametrize("link", [OneWay, Gain, Halves])
+def test_I2_a_shallow_copy_that_is_partly_parametrized_leaves_the_original_alone(link):
+    layer = linear(OneWay(), name="bias")
+    before, value = state_of(layer), layer.weight.detach().clone()
+    twin = copy.copy(layer)
+    holdfast.register_parametrization(twin, "weight", link())
+    assert state_of(layer) == before
+    assert_close(twin.weight.detach(), value.tanh() if link is OneWay else value)
+    holdfast.remove_parametrizations(twin, "weight")
+    holdfast.remove_parametrizations(twin, "bias")
+    assert state_of(layer) == before
+
+
+@pytest.mark.parametrize("link", [Gain, Halves])
+def test_I2_an_optimizer_does_not_follow_a_shallow_copy(link):
+    layer = linear(link())
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    twin = copy.copy(layer)
+    holdfast.remove_parametrizations(twin, "weight")
+    holdfast.register_parametrization(twin, "bias", Halves())
+    holdfast.swap_parameters(optimizer)
+    held = optimizer.param_groups[0]["params"]
+    assert all(p is q for p, q in zip(held, layer.parameters(), strict=True))
 
 
 def test_I2_a_shallow_copied_recurrent_module_is_independent():

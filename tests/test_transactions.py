@@ -1200,6 +1200,18 @@ def test_A9_an_existing_optimizer_goes_on():
     assert layer.weight is weight
 
 
+@pytest.mark.parametrize("registry", ["_parameters", "_buffers", "_modules"])
+def test_A9_identity_is_kept_while_somebody_looks_at_the_registries(registry):
+    layer = nn.Linear(3, 3)
+    looked_at = vars(layer)[registry]
+    weight = layer.weight
+    register(layer, "weight", Gain())
+    assert layer.parametrizations.weight.original is weight
+    remove(layer, "weight")
+    assert layer.weight is weight
+    assert looked_at is not None
+
+
 def test_A9_negative_control_torch_moves_the_weight_to_the_end():
     layer = nn.Linear(3, 3)
     torch_parametrize.register_parametrization(layer, "weight", OneWay())

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .entry import Entry, tensors_of, trackable
-from .memo import read_remembering
+from .memo import remembered
 from .torch_state import (
     backward_pass,
     dispatch_modes,
@@ -131,7 +131,7 @@ def read_in_scopes(
 def _store(chain: ParametrizationList, scope: Scope, *, grad: bool) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
     with trackable():
-        value = chain.evaluate() if grad else read_remembering(chain)
+        value = chain.evaluate() if grad else remembered(chain)
     if (
         dispatch_modes() == scope.modes
         and not is_transformed(value)
@@ -172,7 +172,7 @@ _traced_depth = 0
 _traced: tuple[dict[object, Tensor], dict[object, Tensor]] = ({}, {})
 
 
-def read_traced(chain: ParametrizationList) -> Tensor:
+def value_in_trace(chain: ParametrizationList) -> Tensor:
     """Return the value inside a graph that is being traced."""
     if not _traced_depth:
         return chain.evaluate()

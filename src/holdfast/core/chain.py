@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import path_of
 from ..linalg.tolerances import tolerance
-from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS, call, is_unhooked
+from .calling import call, evaluate, is_unhooked
 from .checks import (
     Where,
     check_assigned,
@@ -136,25 +136,7 @@ class ParametrizationList(EpochList):
 
     def evaluate(self) -> Tensor:
         """Compute the value, without the detour through ``nn.Module.__call__``."""
-        if not self.is_tensor:
-            return self.compute(*self.originals())
-        value = self._parameters.get("original")
-        if value is None:
-            value = self._original("original")
-        if GLOBAL_PRE_HOOKS or GLOBAL_HOOKS:
-            return self.compute(value)
-        for map_ in self._modules.values():
-            state = map_.__dict__
-            if (
-                state["_forward_hooks"]
-                or state["_forward_pre_hooks"]
-                or state["_backward_hooks"]
-                or state["_backward_pre_hooks"]
-            ):
-                value = map_(value)
-            else:
-                value = map_.forward(value)
-        return value
+        return evaluate(self, self.__dict__)
 
     def compute(self, *tensors: Any) -> Any:
         """Run the maps on given originals."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _remembers: ContextVar[bool] = ContextVar("holdfast.remember", default=True)
 
 
-def read_remembering(chain: ParametrizationList) -> Tensor:
+def remembered(chain: ParametrizationList) -> Tensor:
     """Return the remembered value if it is current; compute it otherwise."""
     if (
         not chain.is_deterministic()

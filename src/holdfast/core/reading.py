@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import path_of
-from .cache import innermost, read_in_scopes, read_traced
+from .cache import innermost, read_in_scopes, value_in_trace
+from .calling import evaluate
 from .chain import ParametrizationList
-from .memo import read_remembering
+from .memo import remembered
 from .refinement import catch_up_
 from .torch_state import (
     backward_pass,
@@ -30,24 +31,27 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
     """Return the getter of the property for a tensor."""
 
     def get(self: Any) -> Tensor:  # noqa: C901  # one function, for speed
+        if is_traced():
+            return read_traced(self, name)
         try:
             chain = self._modules["parametrizations"]._modules[name]
-            special = chain._special
-        except (KeyError, AttributeError):
-            return _read_foreign(self, name)
+            state = chain.__dict__  # reading attributes of a module is slow
+            special = state["_special"]
+        except KeyError:
+            return read_foreign(self, name)
         try:
             if special and (value := _read_special(chain)) is not None:
                 return value
-            if is_traced():
-                return read_traced(chain)
             scope = innermost.scope
             grad = is_grad_enabled()
             if scope is None:
                 if grad:
-                    if chain._memo is not None:
+                    if state["_memo"] is not None:
                         chain.forget()  # no second copy of a weight that trains
-                    return chain.evaluate()
-                return chain.evaluate() if chain._volatile else read_remembering(chain)
+                    return evaluate(chain, state)
+                if state["_volatile"]:
+                    return evaluate(chain, state)
+                return remembered(chain)
             # `Scope.serves` and `Entry.is_current`, written out for the common case
             if scope.simple and (
                 not grad or (backward_pass() < 0 and saved_tensor_hooks(True) is None)
@@ -62,7 +66,7 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
                         ):
                             break
                     else:
-                        if epoch == chain._epoch and (
+                        if epoch == state["_epoch"] and (
                             autocast is None and not is_any_autocast_enabled()
                         ):
                             return value
@@ -97,12 +101,23 @@ def _read_special(chain: ParametrizationList) -> Tensor | None:
     """Return what `functional_call` put in place of the value; advance moving state."""
     if chain._overrides:
         return chain._overrides[-1][0]
-    if chain.training and is_grad_enabled() and not is_traced():
+    if chain.training and is_grad_enabled():
         catch_up_(chain)
     return None
 
 
-def _read_foreign(module: nn.Module, name: str) -> Tensor:
+def read_traced(module: nn.Module, name: str) -> Tensor:
+    """Read inside a graph that torch.compile traces, in terms that it can trace."""
+    chains: Any = module._modules.get("parametrizations")
+    chain = None if chains is None else chains._modules.get(name)
+    if not isinstance(chain, ParametrizationList):
+        return read_foreign(module, name)
+    if chain._overrides:
+        return chain._overrides[-1][0]
+    return value_in_trace(chain)
+
+
+def read_foreign(module: nn.Module, name: str) -> Tensor:
     """Return a tensor that torch parametrized, or that is plain again."""
     state = module.__dict__
     chains = state.get("_modules", {}).get("parametrizations")

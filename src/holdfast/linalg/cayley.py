@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .structure import require_square
 
-# Half coordinates above this size cost digits in float32; fresh signs make them smaller.
+# Half coordinates above this size cost digits in float32; fresh signs make them small.
 _LARGEST = 4.0
 
 

@@ -83,6 +83,8 @@ def complete(Q: Tensor) -> Tensor:
                 [0., 1., 0.],
                 [0., 0., 1.]])
     """
-    k = Q.shape[-1]
+    n, k = Q.shape[-2:]
+    if n == k:
+        return Q
     full = torch.linalg.qr(Q, mode="complete").Q
     return torch.cat([Q, full[..., k:]], -1)

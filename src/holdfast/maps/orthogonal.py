@@ -161,7 +161,7 @@ class Householder(Parametrization):
         keep_vars: bool,  # noqa: FBT001  # as nn.Module
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if not keep_vars:
+        if self.signs is not None and not keep_vars:
             _write_signs(destination, prefix, self.signs)
 
 

@@ -1,0 +1,107 @@
+"""Run all benchmarks and write what they say to ``benchmarks/results/``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from .reporting import Report, table
+
+FOLDER = Path(__file__).parent
+CLAIMS = (
+    "reading_an_identity_costs_at_most_1_5_plain_reads",
+    "a_cached_hit_costs_at_most_1_5_plain_reads",
+    "reading_three_maps_costs_at_most_3_plain_reads",
+    "equal_blocks_compile_once",
+    "serving_weight_norm_costs_what_the_folded_net_costs",
+    "serving_orthogonal_costs_what_the_folded_net_costs",
+    "registering_costs_no_more_than_in_torch",
+    "importing_costs_at_most_50_ms",
+    "asking_costs_well_under_a_microsecond",
+    "an_lstm_step_costs_no_more_than_in_torch",
+)
+METHOD = """\
+Times are processor time on one thread. Contestants run short blocks in turns. "median"
+and "quartiles" are over the blocks; the ratio is the median, over the rounds, of the
+ratio within a round, with its quartiles, and it is what a target is held against; "of
+minima" is the ratio of the fastest blocks. "again" is a second copy of the base: how far
+its ratio is from 1 is the error of the method.
+"""
+
+
+def run(name: str, *, quick: bool) -> Report:
+    """Run a benchmark in an interpreter of its own."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--json"]
+    command += ["--quick"] if quick else []
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, cwd=FOLDER.parent
+    )
+    return Report.of_json(done.stdout)
+
+
+def machine() -> Iterator[tuple[str, str]]:
+    """Describe what it ran on."""
+    yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    yield "processor", f"{processor()}, {os.cpu_count()} cores"
+    yield "system", f"{platform.system()} {platform.machine()}"
+    yield "load at the start", f"{os.getloadavg()[0]:.2f}"
+    yield "holdfast", version("holdfast")
+    yield "torch", torch.__version__
+    yield "python", platform.python_version()
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(names, "unknown processor")
+
+
+def summary(reports: list[Report]) -> str:
+    """Return one row for each target."""
+    rows = [
+        [r.claim, v.what, f"{v.measured:.2f}{v.unit}", str(v)]
+        for r in reports
+        for v in r.verdicts
+    ]
+    return table(["claim", "case", "holdfast", "target"], rows)
+
+
+def main() -> None:
+    """Run all of them, print each, and write the file."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="rough, and not written")
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    options = parser.parse_args()
+    facts = table(["machine", ""], list(machine()))
+    reports: list[Report] = []
+    for name in CLAIMS:
+        reports.append(run(name, quick=options.quick))
+        if not options.json:
+            print(reports[-1], end="\n\n", flush=True)
+    if options.json:
+        print(f"[{','.join(report.as_json() for report in reports)}]")
+    else:
+        print(summary(reports))
+    if not options.quick:
+        parts = [f"# holdfast {version('holdfast')}", facts, METHOD, summary(reports)]
+        parts += [f"## {str(report)}" for report in reports]
+        path = FOLDER / "results" / f"{version('holdfast')}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
