@@ -33,8 +33,8 @@ METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"
 and "quartiles" are over the blocks; the ratio is the median, over the rounds, of the
 ratio within a round, with its quartiles, and it is what a target is held against; "of
-minima" is the ratio of the fastest blocks. "again" is a second copy of the base: how far
-its ratio is from 1 is the error of the method.
+minima" is the ratio of the fastest blocks. "again" is a second copy of the base: how
+far its ratio is from 1 is the error of the method.
 """
 
 

@@ -1527,6 +1527,26 @@ def test_C8_training_drops_the_remembered_value(drop: str) -> None:
     assert case.count() == 1
 
 
+def test_C8_a_view_of_the_original_is_remembered_as_a_copy() -> None:
+    class Transposed(holdfast.Parametrization):
+        deterministic = True
+
+        def forward(self, X: Tensor) -> Tensor:
+            return X.mT
+
+    layer = nn.Linear(3, 3)
+    holdfast.register_parametrization(layer, "weight", Transposed())
+    address = original(layer).data_ptr()
+    with torch.no_grad():
+        value = layer.weight
+        assert layer.weight is value  # it is remembered
+        assert not torch._C._is_cow_tensor(original(layer))
+        original(layer).add_(1.0)
+        assert original(layer).data_ptr() == address
+        assert_close(layer.weight, original(layer).mT)
+        assert torch.dist(layer.weight, value) > 1.0
+
+
 def test_C8_threads_see_right_values() -> None:
     case = Case()
     wrong: list[str] = []

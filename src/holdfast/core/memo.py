@@ -52,6 +52,8 @@ def remembered(chain: ParametrizationList) -> Tensor:
             value = chain.evaluate()
             if type(value) is not Tensor or value.layout is not torch.strided:
                 return value
+            if storage_owners(value) != _OWN_STORAGES:
+                value = value.clone()  # a view, perhaps of the original
             chain.__dict__["_memo"] = memo = Memo(Entry.of(chain, value))
     return memo.hand_out()
 
