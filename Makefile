@@ -17,7 +17,7 @@ help:  ## list these commands
 test: $(VENV)/.ready  ## run the tests; ARGS="-k cached" passes options to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-demo: $(VENV)/.ready  ## train on digits with parametrized weights; ARGS="..." passes options
+demo: $(VENV)/.ready  ## train on digits with parametrized weights; ARGS="--quick" in seconds
 	$(BIN)/holdfast demo digits $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## check style, formatting and types

@@ -69,6 +69,7 @@ def untouched(*siblings: nn.Module) -> Iterator[None]:
         assert_close(sibling.weight.detach(), weight, rtol=0, atol=0)
         assert_close(sibling.bias.detach(), bias, rtol=0, atol=0)
         twin = pickle.loads(pickle.dumps(copy.deepcopy(sibling)))
+        assert type(twin) is type(sibling)
         for name in [*twin.parametrizations]:
             holdfast.remove_parametrizations(twin, name)
         assert type(twin) is nn.Linear

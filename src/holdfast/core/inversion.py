@@ -74,22 +74,22 @@ def _right_inverse(
 ) -> Any:
     """Call a map's right inverse; without one, keep the value or refuse (A3)."""
     method = getattr(map_, "right_inverse", None)
-    reason: NotImplementedError | None = None
+    reason = ""
     if method is not None:
         try:
             return method(value)
         except NotImplementedError as error:
             if not says_there_is_none(error, map_):
                 raise
-            reason = error
+            reason = f" It says: {error}"  # the error itself would keep the frame
     if registering:
         return value
     raise NoRightInverseError(
         f"`{where()}` cannot be assigned: parametrization {_name(map_)} does not "
         "implement right_inverse. Give it a method `right_inverse(self, weight)` "
         "that returns the tensor (or tensors) which `forward` maps to `weight`."
-        + (f" It says: {reason}" if str(reason or "") else "")
-    ) from reason
+        + reason.removesuffix(" It says: ")
+    )
 
 
 def says_there_is_none(error: NotImplementedError, map_: nn.Module) -> bool:

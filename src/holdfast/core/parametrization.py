@@ -80,14 +80,21 @@ class Parametrization(nn.Module):
 
     def spec(self) -> dict[str, object]:
         """Return the constructor arguments, as plain data, by name."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
+        return {name: getattr(self, name) for name in self._defaults()}
 
     def extra_repr(self) -> str:
         """Show the arguments that differ from their defaults."""
-        parameters = inspect.signature(type(self).__init__).parameters
+        defaults = self._defaults()
         return ", ".join(
             f"{name}={value!r}"
             for name, value in self.spec().items()
-            if not isinstance(value, Tensor) and value != parameters[name].default
+            if not isinstance(value, Tensor) and value != defaults[name]
         )
+
+    @classmethod
+    def _defaults(cls) -> dict[str, object]:
+        """Return the constructor's arguments with their defaults."""
+        if cls.__init__ is nn.Module.__init__:
+            return {}
+        parameters = inspect.signature(cls).parameters
+        return {name: parameter.default for name, parameter in parameters.items()}

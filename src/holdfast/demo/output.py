@@ -24,21 +24,22 @@ class OutputError(HoldfastError, OSError):
 def output_folder(path: Path) -> Generator[Path]:
     """Make a folder and prove that it can be written to; leave no empty one behind."""
     path = path.absolute()
-    created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    created = list[Path]()
     try:
         try:
+            created += (p for p in (path, *path.parents) if not p.exists())
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            raise OutputError(
-                f"cannot write to the folder {path}: {error.strerror}"
-            ) from error
+            found = isinstance(error, FileExistsError)
+            reason = "it is a file" if found else error.strerror
+            message = f"cannot write to the folder {path}: {reason}"
+            raise OutputError(message) from error
         yield path
     finally:
-        # rmdir refuses a folder with anything in it, which is what is wanted here.
-        with suppress(OSError):
-            for folder in created:
+        for folder in created:
+            with suppress(OSError):  # it is not empty, and stays
                 folder.rmdir()
 
 

@@ -179,9 +179,9 @@ class SpectralNorm(Parametrization):
         M, u, v = matricize(weight, self.dim), self._u, self._v
         if u is None or v is None:
             return divide(weight, torch.linalg.matrix_norm(M, 2), self.eps)
-        if torch.is_grad_enabled():  # `refine_` may move them before the backward pass
-            u, v = u.clone(), v.clone()
-        return divide(weight, rayleigh(M, u.to(M.dtype), v.to(M.dtype)), self.eps)
+        # copies, as `refine_` may move the buffers before the backward pass
+        u, v = u.to(M.dtype, copy=True), v.to(M.dtype, copy=True)
+        return divide(weight, rayleigh(M, u, v), self.eps)
 
     def refine_(self, weight: Tensor) -> None:
         """Move the vectors towards the top singular pair of ``weight``, in place."""

@@ -263,7 +263,8 @@ class Orthogonal(Parametrization):
         if self.use_trivialization:
             if not self.codomain.contains(weight):
                 W = positive_qr(double(W)).to(weight.dtype)
-            self.base = complete(double(W)).to(weight.dtype).contiguous()
+            base = complete(double(W)).to(weight.dtype)
+            self.base = base.clone(memory_format=torch.contiguous_format)
             X = -torch.eye(*W.shape[-2:], dtype=W.dtype, device=W.device).expand_as(W)
         elif self.orthogonal_map == "householder":
             X, self.signs = reflectors(double(W))

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import PathCollection
-    from matplotlib.image import AxesImage
 
 _FAINT, _MARK = "#767676", "#d55e00"
 
@@ -81,17 +79,20 @@ def span(ax: Axes, first: float, last: float, label: str) -> Axes:
     return ax
 
 
-def sequence(ax: Axes, steps: Sequence[Sequence[float]], signal: int) -> AxesImage:
+def sequence(ax: Axes, steps: Sequence[Sequence[float]], signal: int) -> Axes:
     """Draw a sequence with a step per column, and where its signal ends."""
     columns = list(zip(*steps, strict=True))
     extent = (0.5, len(steps) + 0.5, len(columns) + 0.5, 0.5)
-    image = ax.imshow(columns, cmap="gray_r", extent=extent, aspect="auto")
+    ax.imshow(columns, cmap="gray_r", extent=extent, aspect="auto")
     ax.axvline(signal + 0.5, color=_MARK, lw=2)
-    return image
+    return ax
 
 
-def eigenvalues(ax: Axes, history: Sequence[Sequence[complex]]) -> PathCollection:
-    """Draw eigenvalues over epochs, the first ones hollow, beside the unit circle."""
+def eigenvalues(ax: Axes, history: Sequence[Sequence[complex]]) -> Axes:
+    """Draw eigenvalues over epochs, the first ones hollow, beside the unit circle.
+
+    The last collection of the axes is the one whose colors are the epochs.
+    """
     turns = [2 * math.pi * step / 200 for step in range(201)]
     x, y = [math.cos(turn) for turn in turns], [math.sin(turn) for turn in turns]
     ax.plot(x, y, color=_FAINT, lw=1, label="unit circle", zorder=1)
@@ -109,9 +110,10 @@ def eigenvalues(ax: Axes, history: Sequence[Sequence[complex]]) -> PathCollectio
         label="before training",
         zorder=3,
     )
+    ax.scatter(real, imaginary, s=7, c=epochs, cmap="viridis_r", zorder=2)
     ax.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
     ax.label_outer()
-    return ax.scatter(real, imaginary, s=7, c=epochs, cmap="viridis_r", zorder=2)
+    return ax
 
 
 def singular_values(

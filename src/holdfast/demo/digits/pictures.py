@@ -46,8 +46,8 @@ def task(settings: Settings) -> Figure:
     generator = torch.Generator().manual_seed(settings.seed)
     sequence = digits.padded(settings.steps, generator)[:, 0]
     figure, (ax,) = _page(1, width=9.5, height=2.3)
-    image = plot.sequence(ax, sequence.tolist(), signal=ROWS)
-    figure.colorbar(image, ax=ax, label="input")
+    plot.sequence(ax, sequence.tolist(), signal=ROWS)
+    figure.colorbar(ax.images[0], ax=ax, label="input")
     ax.set(
         title=f"A {digits.labels[0].item()}, row by row, and then noise",
         xlabel="step",
@@ -75,13 +75,11 @@ def training_curves(runs: Sequence[Run]) -> Figure:
 def eigenvalues(runs: Sequence[Run]) -> Figure:
     """Return the eigenvalues of each kernel in the complex plane over the epochs."""
     figure, axes = _page(len(runs), width=11, height=4.2, share=True)
-    points = [
-        plot.eigenvalues(ax, [moment.spectrum.eigenvalues for moment in run.moments])
-        for ax, run in zip(axes, runs, strict=True)
-    ]
     for ax, run in zip(axes, runs, strict=True):
+        plot.eigenvalues(ax, [moment.spectrum.eigenvalues for moment in run.moments])
         ax.set_title(run.kernel.value)
-    figure.colorbar(points[0], ax=axes, label="eigenvalues after epoch", shrink=0.8)
+    colored = axes[0].collections[-1]
+    figure.colorbar(colored, ax=axes, label="eigenvalues after epoch", shrink=0.8)
     _legend(figure, axes[0])
     return figure
 

@@ -111,7 +111,8 @@ def print_summary(console: Console, runs: Sequence[Run]) -> None:
 def print_pictures(console: Console, paths: Sequence[Path]) -> None:
     """Name the folder, on a line that can be copied whole, and the pictures in it."""
     console.print(f"\nPictures in {paths[0].parent}:", soft_wrap=True)
-    console.print(f"  {', '.join(path.name for path in paths)}")
+    for path in paths:
+        console.print(f"  {path.name}")
 
 
 def figures(run: Run) -> tuple[str, ...]:

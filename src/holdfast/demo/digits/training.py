@@ -135,8 +135,9 @@ class Trainer:
         loss.backward()
         parameters = self.network.parameters()
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        if norm.isfinite():
-            self.optimizer.step()
+        if not norm.isfinite():
+            self.optimizer.zero_grad()
+        self.optimizer.step()
         self.schedule.step()
 
     def moment(self, epoch: int) -> Moment:

@@ -1,0 +1,300 @@
+"""The command line: what a person types, and what comes back."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from holdfast import cli
+from holdfast.demo.digits import training
+from holdfast.demo.digits.settings import FULL, QUICK
+from holdfast.demo.digits.summary import figures
+
+SMALL = ("--epochs=1", "--hidden=4", "--steps=10")
+PICTURES = {
+    "eigenvalues.png",
+    "gradient-norms.png",
+    "singular-values.png",
+    "task.png",
+    "training-curves.png",
+}
+
+
+class Trained(Exception):
+    """Raised in place of a training, with the settings that it was given."""
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Let a training raise what it was to be done with."""
+
+    def raises(settings, listener):
+        raise Trained(settings)
+
+    monkeypatch.setattr(training, "train_all", raises)
+
+
+def digits(*arguments):
+    return cli.main(["demo", "digits", *map(str, arguments)])
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# Help, version, arguments
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ([], "demo"),
+        (["demo"], "digits"),
+        (["demo", "digits"], "--epochs"),
+    ],
+)
+def test_every_command_explains_itself(command, shown, option, capsys):
+    assert cli.main([*command, option]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: {' '.join(['holdfast', *command])} [OPTIONS]")
+    assert shown in out
+    assert not err
+
+
+def test_help_states_the_true_defaults(capsys):
+    digits("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in ("epochs", "hidden", "steps"):
+        default, quick = getattr(FULL, name), getattr(QUICK, name)
+        assert re.search(
+            rf"--{name} INTEGER [^\[]*\[default: {default}, or {quick} if quick\]",
+            shown,
+        )
+    assert f"[default: {FULL.seed}]" in shown
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(
+        r"holdfast, version (\d+\.\d+.*|\(not installed\))\n", capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["demo"]])
+def test_a_missing_command_shows_the_help(command, capsys):
+    assert cli.main(command) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "'--epochs': 0 is not in the range"),
+        (["--epochs", "many"], "'--epochs': 'many' is not a valid integer"),
+        (["--hidden", "1"], "'--hidden': 1 is not in the range"),
+        (["--steps", "7"], "'--steps': 7 is not in the range"),
+        (["--seed", "-1"], "'--seed': -1 is not in the range"),
+        (["--threads", "0"], "'--threads': 0 is not in the range"),
+        (["--threads", "100000"], "'--threads': 100000 is not in the range"),
+        (["--epoch", "3"], "No such option '--epoch'"),
+        (["mnist"], "unexpected extra argument (mnist)"),
+    ],
+)
+@pytest.mark.usefixtures("no_training")
+def test_wrong_arguments_are_named(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert digits(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in " ".join(err.split())
+    assert "holdfast demo digits --help" in err
+    assert not out
+    assert not files_below(tmp_path)
+
+
+def test_an_unknown_command_is_named(capsys):
+    assert cli.main(["demo", "mnist"]) == 2
+    assert "No such command 'mnist'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], FULL),
+        (["--quick"], QUICK),
+        (["--quick", "--hidden=9"], replace(QUICK, hidden=9)),
+        (
+            ["--epochs=2", "--hidden=3", "--steps=11", "--seed=5", "--threads=1"],
+            replace(FULL, epochs=2, hidden=3, steps=11, seed=5, threads=1),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("no_training")
+def test_arguments_reach_the_training(arguments, expected, tmp_path):
+    with pytest.raises(Trained) as caught:
+        digits(*arguments, "--output", tmp_path)
+    assert caught.value.args == (expected,)
+
+
+# A run
+
+
+def test_a_run_prints_its_own_figures_in_plain_text_and_writes_pictures(
+    capsys, tmp_path, monkeypatch
+):
+    seen = []
+    train_all = training.train_all
+
+    def watched(settings, listener):
+        seen.extend(train_all(settings, listener))
+        return tuple(seen)
+
+    monkeypatch.setattr(training, "train_all", watched)
+    assert digits(*SMALL, "--output", tmp_path / "new" / "deep") == 0
+    out, err = capsys.readouterr()
+    assert not err
+    assert out.isprintable() or set(filter(str.isspace, out)) == {" ", "\n"}
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    for run in seen:
+        row = f"{run.kernel.value.partition(' ')[0]} {' '.join(figures(run))}"
+        assert row in rows
+    assert f"Pictures in {tmp_path / 'new' / 'deep'}:" in rows
+    assert set(files_below(tmp_path / "new" / "deep")) == PICTURES < set(rows)
+
+
+# What goes wrong
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("file", "it is a file"),
+        ("file/child", "Not a directory"),
+        ("file/child/grandchild", "Not a directory"),
+    ],
+)
+def test_an_unusable_folder_is_refused_before_the_training(
+    path, reason, capsys, tmp_path
+):
+    (tmp_path / "file").write_text("kept")
+    assert digits("--output", tmp_path / path) == 1
+    out, err = capsys.readouterr()
+    assert err == f"Error: cannot write to the folder {tmp_path / path}: {reason}\n"
+    assert not out
+    assert files_below(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.skipif(
+    getattr(os, "geteuid", int)() == 0, reason="permissions do not bind root"
+)
+@pytest.mark.usefixtures("no_training")
+def test_a_protected_folder_is_refused_before_the_training(capsys, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        assert digits("--output", tmp_path) == 1
+    finally:
+        tmp_path.chmod(0o700)
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(capsys, tmp_path, monkeypatch):
+    def half(figure, path, **options):
+        Path(path).write_bytes(b"\x89PNG")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    folder = tmp_path / "new"
+    assert digits(*SMALL, "--output", folder) == 1
+    reason = f"cannot write {folder / 'task.png'}: No space left on device"
+    assert capsys.readouterr().err == f"Error: {reason}\n"
+    assert not files_below(tmp_path)
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("matplotlib", "matplotlib"), ("rich", "rich"), ("sklearn", "scikit-learn")],
+)
+def test_missing_packages_are_named(module, package, capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert digits("--output", tmp_path / "new") == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("Error: ")
+    assert f"python -m pip install {package}`" in err
+    assert "holdfast[demo]" in err
+    assert not out
+    assert not files_below(tmp_path)
+
+
+def test_the_command_starts_without_the_packages_of_the_demo(tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('click', 'matplotlib', 'rich', 'sklearn'):\n"
+        "    sys.modules[name] = None\n"
+        "from holdfast.cli import main\n"
+        "sys.exit(main(['--help']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "python -m pip install click matplotlib rich scikit-learn`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_ends_a_training_with_one_line(tmp_path):
+    # A shell that starts the tests in the background lets them ignore SIGINT.
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from holdfast.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["demo", "digits", "--quick", "--epochs=1000", "--output=new/deep"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert any(line.startswith("training") for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert err.strip().splitlines() == ["Interrupted."]
+    assert "accuracy" not in out
+    assert not files_below(tmp_path)
+
+
+def test_ctrl_c_leaves_only_whole_pictures(capsys, tmp_path, monkeypatch):
+    whole, written = Figure.savefig, []
+
+    def interrupted(figure, path, **options):
+        if len(written) == 2:
+            Path(path).write_bytes(b"\x89PNG")
+            raise KeyboardInterrupt
+        written.append(path)
+        whole(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    assert digits(*SMALL, "--output", tmp_path) == 130
+    assert capsys.readouterr().err.strip() == "Interrupted."
+    assert files_below(tmp_path) == ["task.png", "training-curves.png"]
