@@ -23,8 +23,8 @@ def contestant(name: str, register: Callable[[nn.Module], Any], layers: int) -> 
     def prepare() -> None:
         stock.clear()
         gc.collect()  # the classes that torch makes are cycles
-        # some more than that are used up as warm-up
-        stock.extend(nn.Linear(8, 8) for _ in range(2 * layers))
+        spare = 2 + layers // 50  # used up as warm-up
+        stock.extend(nn.Linear(8, 8) for _ in range(layers + spare))
 
     names = {"register": register, "stock": stock}
     return Contestant(
@@ -40,7 +40,7 @@ def symmetric(library: Any) -> Callable[[nn.Module], Any]:
 def measure(effort: Effort) -> Report:
     """Time registrations on fresh layers beside torch's."""
     layers = 20 if effort.quick else LAYERS
-    effort = replace(effort, rounds=min(effort.rounds, 15))
+    effort = replace(effort, rounds=min(effort.rounds, 9))
     claim = "Registering costs no more than in torch"
     setting = f"One registration of {layers}, each on an `nn.Linear(8, 8)` of its own."
     report = times_report(claim, "torch", setting)

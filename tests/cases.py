@@ -237,12 +237,15 @@ CASES = (
 
 
 def over(
-    law: str, dtypes: Sequence[torch.dtype] = ALL, shapes: Sequence[Shape] = TENSORS
+    law: str,
+    dtypes: Sequence[torch.dtype] = ALL,
+    shapes: Sequence[Shape] = TENSORS,
+    only: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turn a test of `case`, `shape` and `dtype` into one test for each case.
 
     It covers those of the case's own shapes and types that are asked for, and leaves
-    out the cases that except the law.
+    out the cases that except the law. `only` names the few cases of a slow law.
     """
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
@@ -262,7 +265,10 @@ def over(
             case
             for case in CASES
             if law not in case.exceptions and case.settings(dtypes, shapes)
+            if not only or case.name in only
         ]
+        assert len(covered) >= len(only), "a law must not run over nothing"
+        assert covered
         return pytest.mark.parametrize("case", covered, ids=str)(run)
 
     return decorate

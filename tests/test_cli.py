@@ -14,6 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from holdfast import cli
+from holdfast.demo import output
 from holdfast.demo.digits import training
 from holdfast.demo.digits.settings import FULL, QUICK
 from holdfast.demo.digits.summary import figures
@@ -80,6 +81,7 @@ def test_help_states_the_true_defaults(capsys):
             shown,
         )
     assert f"[default: {FULL.seed}]" in shown
+    assert f"[default: {FULL.recurrent_rate}]" in shown
 
 
 def test_version(capsys):
@@ -105,6 +107,8 @@ def test_a_missing_command_shows_the_help(command, capsys):
         (["--seed", "-1"], "'--seed': -1 is not in the range"),
         (["--threads", "0"], "'--threads': 0 is not in the range"),
         (["--threads", "100000"], "'--threads': 100000 is not in the range"),
+        (["--recurrent-rate", "0"], "'--recurrent-rate': 0.0 is not in the range"),
+        (["--recurrent-rate", "nan"], "'--recurrent-rate': it is not a number"),
         (["--epoch", "3"], "No such option '--epoch'"),
         (["mnist"], "unexpected extra argument (mnist)"),
     ],
@@ -131,6 +135,7 @@ def test_an_unknown_command_is_named(capsys):
         ([], FULL),
         (["--quick"], QUICK),
         (["--quick", "--hidden=9"], replace(QUICK, hidden=9)),
+        (["--recurrent-rate=0.002"], replace(FULL, recurrent_rate=0.002)),
         (
             ["--epochs=2", "--hidden=3", "--steps=11", "--seed=5", "--threads=1"],
             replace(FULL, epochs=2, hidden=3, steps=11, seed=5, threads=1),
@@ -158,6 +163,7 @@ def test_a_run_prints_its_own_figures_in_plain_text_and_writes_pictures(
         return tuple(seen)
 
     monkeypatch.setattr(training, "train_all", watched)
+    monkeypatch.setattr(output, "DOTS_PER_INCH", 30)
     assert digits(*SMALL, "--output", tmp_path / "new" / "deep") == 0
     out, err = capsys.readouterr()
     assert not err
@@ -295,6 +301,7 @@ def test_ctrl_c_leaves_only_whole_pictures(capsys, tmp_path, monkeypatch):
         whole(figure, path, **options)
 
     monkeypatch.setattr(Figure, "savefig", interrupted)
+    monkeypatch.setattr(output, "DOTS_PER_INCH", 30)
     assert digits(*SMALL, "--output", tmp_path) == 130
     assert capsys.readouterr().err.strip() == "Interrupted."
     assert files_below(tmp_path) == ["task.png", "training-curves.png"]

@@ -93,7 +93,7 @@ def singular_values(runs: Sequence[Run]) -> Figure:
         plot.singular_values(band, history, style, label)
         plot.deviations(distance, history, style, label)
     band.set(xlabel="epoch", ylabel="singular values of the kernel")
-    distance.set(xlabel="epoch", ylabel="largest distance of one from 1")
+    distance.set(xlabel="epoch", ylabel="largest |singular value − 1|")
     _legend(figure, band)
     return figure
 
