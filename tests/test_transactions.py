@@ -1528,3 +1528,14 @@ def test_A13_a_map_without_state_may_be_shared(make):
     remove(one, "weight")
     assert other.parametrizations.weight[0] is link
     assert_close(other.weight.detach(), value, rtol=0, atol=0)
+
+
+def test_R1_an_error_in_a_right_inverse_names_the_path():
+    class Singular(Gain):
+        def right_inverse(self, W: Tensor) -> Tensor:
+            return torch.linalg.solve(torch.zeros(3, 3), W)
+
+    model = nn.Sequential(nn.ReLU(), nn.Linear(3, 3))
+    with pytest.raises(torch.linalg.LinAlgError) as caught:
+        register(model[1], "weight", Singular())
+    assert any("1.weight" in note for note in caught.value.__notes__)

@@ -78,8 +78,9 @@ def _right_inverse(
     if method is not None:
         try:
             return method(value)
-        except NotImplementedError as error:
+        except Exception as error:
             if not says_there_is_none(error, map_):
+                error.add_note(f"while computing the right inverse of `{where()}`")
                 raise
             reason = f" It says: {error}"  # the error itself would keep the frame
     if registering:
@@ -92,7 +93,7 @@ def _right_inverse(
     )
 
 
-def says_there_is_none(error: NotImplementedError, map_: nn.Module) -> bool:
+def says_there_is_none(error: Exception, map_: nn.Module) -> bool:
     """Tell ``raise NotImplementedError`` in a right inverse from a missing kernel.
 
     Both have the same type; only the former is a ``raise`` statement that runs in
@@ -101,7 +102,7 @@ def says_there_is_none(error: NotImplementedError, map_: nn.Module) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None:
+    if trace is None or not isinstance(error, NotImplementedError):
         return False
     frame = trace.tb_frame
     return (
