@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +173,8 @@ def test_a_run_prints_its_own_figures_in_plain_text_and_writes_pictures(
     for run in seen:
         row = f"{run.kernel.value.partition(' ')[0]} {' '.join(figures(run))}"
         assert row in rows
+        # One epoch of 1437 sequences in batches of 64.
+        assert f"training (23 updates): {run.kernel.value}" in rows
     assert f"Pictures in {tmp_path / 'new' / 'deep'}:" in rows
     assert set(files_below(tmp_path / "new" / "deep")) == PICTURES < set(rows)
 
@@ -198,6 +201,20 @@ def test_an_unusable_folder_is_refused_before_the_training(
     assert not out
     assert files_below(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_folder_that_takes_no_files_is_refused_before_the_training(
+    capsys, tmp_path, monkeypatch
+):
+    def refuses(**options):
+        assert options == {"dir": tmp_path / "new"}
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)
+    assert digits("--output", tmp_path / "new") == 1
+    assert capsys.readouterr().err.endswith("new: Read-only file system\n")
+    assert not files_below(tmp_path)
 
 
 @pytest.mark.skipif(

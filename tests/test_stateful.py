@@ -34,7 +34,7 @@ from torch.nn.utils import parametrize as torch_parametrize
 import holdfast
 from support import Halves, OneWay, Symmetric, hooks_of, state_of
 
-SEQUENCES = int(os.environ.get("HOLDFAST_SEQUENCES", "300"))
+SEQUENCES = int(os.environ.get("HOLDFAST_SEQUENCES", "200"))
 STEPS = 12
 RATE = 0.25
 

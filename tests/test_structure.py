@@ -375,6 +375,24 @@ def test_I2_parametrizing_a_shallow_copy_of_a_plain_module_leaves_it_alone(name,
     assert_close(getattr(twin, name).detach(), expected)
 
 
+def test_I2_parametrizing_all_of_a_shallow_copy_leaves_the_original_alone():
+    layer = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    before, parameters = state_of(layer), [*layer.parameters()]
+    twin = copy.copy(layer)
+    for name, link in [("weight", Gain), ("bias", Halves)]:
+        holdfast.register_parametrization(twin, name, link())
+        assert state_of(layer) == before
+    holdfast.swap_parameters(optimizer)
+    assert all(
+        p is q
+        for p, q in zip(optimizer.param_groups[0]["params"], parameters, strict=True)
+    )
+    for name in ("weight", "bias"):
+        holdfast.remove_parametrizations(twin, name)
+        assert state_of(layer) == before
+
+
 def test_I2_parametrizing_a_module_leaves_its_shallow_copy_alone():
     layer = nn.Linear(3, 3)
     twin = copy.copy(layer)

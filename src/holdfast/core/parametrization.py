@@ -94,7 +94,6 @@ class Parametrization(nn.Module):
     @classmethod
     def _defaults(cls) -> dict[str, object]:
         """Return the constructor's arguments with their defaults."""
-        if cls.__init__ is nn.Module.__init__:
-            return {}
-        parameters = inspect.signature(cls).parameters
-        return {name: parameter.default for name, parameter in parameters.items()}
+        parameters = inspect.signature(cls).parameters.values()
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return {p.name: p.default for p in parameters if p.kind not in variadic}

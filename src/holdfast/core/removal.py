@@ -12,6 +12,7 @@ from ..errors import UnknownTensorError, did_you_mean, path_of
 from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
 from .placement import detach, successors
+from .refinement import movers
 from .sharing import disown
 from .transaction import write
 
@@ -63,6 +64,8 @@ def remove_parametrizations(
     detach(module, tensor_name, tensor)
     if isinstance(chain, ParametrizationList):
         disown(chain)
+        for map_ in movers(chain):
+            map_.__dict__.pop("advanced_by_host", None)
     if not chain.is_tensor and isinstance(tensor, nn.Parameter):
         for original in originals:
             successors[original] = [tensor]
