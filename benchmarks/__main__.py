@@ -97,7 +97,7 @@ def main() -> None:
         print(summary(reports))
     if not options.quick:
         parts = [f"# holdfast {version('holdfast')}", facts, METHOD, summary(reports)]
-        parts += [f"## {str(report)}" for report in reports]
+        parts += [f"## {report}" for report in reports]
         path = FOLDER / "results" / f"{version('holdfast')}.md"
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n\n".join(parts) + "\n")

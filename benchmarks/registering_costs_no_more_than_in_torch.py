@@ -22,7 +22,8 @@ def contestant(name: str, register: Callable[[nn.Module], Any], layers: int) -> 
 
     def prepare() -> None:
         stock.clear()
-        gc.collect()  # the classes that torch makes are cycles
+        if layers == LAYERS:
+            gc.collect()  # the classes that torch makes are cycles
         spare = 2 + layers // 50  # used up as warm-up
         stock.extend(nn.Linear(8, 8) for _ in range(layers + spare))
 

@@ -1,9 +1,9 @@
 """Timing in turns, so that what disturbs the machine disturbs all contestants alike.
 
 Every round times one short block of each contestant, in an order that rotates, with
-`torch.utils.benchmark` on one thread. The clock is the processor time of the process: on
-an idle machine it is the wall time, and on a busy one it leaves out the time that other
-processes had the core for.
+`torch.utils.benchmark` on one thread. The clock is the processor time of the process:
+on an idle machine that is the wall time, and on a busy one it leaves out the time for
+which others had the core.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, sample: Sequence[float]) -> Spread:
+        if len(sample) == 1:
+            return cls(*sample * 4)
         return cls(*statistics.quantiles(sample, n=4, method="inclusive"), min(sample))
 
 

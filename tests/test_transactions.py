@@ -480,7 +480,7 @@ NO_INVERSE = [OneWay, Declines, DeclinesBare, Inherits, AsksItsBase, Undeclared]
 def test_A3_a_missing_kernel_surfaces_when_registering(link, first):
     layer = nn.Linear(3, 3) if first else linear(Gain())
     before = state_of(layer)
-    with pytest.raises(NotImplementedError, match="geqrf|^while computing"):
+    with pytest.raises(NotImplementedError, match=r"geqrf|^(\nwhile.*)?$"):
         register(layer, "weight", link())
     assert state_of(layer) == before
 

@@ -28,8 +28,10 @@ from . import functional, recurrent
 from .chain import ParametrizationList
 from .parametrization import Parametrization
 from .reading import failure_of, reader_of
+from .sharing import borrow
 
-_NAMES = "_parametrized_names"
+_NAMES = "_parametrized_names"  # which have a property; torch may add some
+_MADE_FOR = "_made_for_names"
 _TORCH_CLASSES = "torch.nn.utils.parametrize"
 
 
@@ -180,6 +182,7 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
         "__module__": _TORCH_CLASSES if torch_class else base.__module__,
         "__doc__": base.__doc__,
         _NAMES: set(names),
+        _MADE_FOR: names,
         **{name: tensor_property(name) for name in names},
     }
     cls = _metaclass(type(base))(f"Parametrized{base.__name__}", (base,), body)
@@ -233,13 +236,14 @@ def _translate(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
 def _copy(self: nn.Module) -> nn.Module:
     """Copy shallowly: tensors and maps are shared, the bookkeeping is not."""
     new = _shallow(self)
+    borrow(new)
     chains: Any = self._modules.get("parametrizations")
     if chains is not None:
         new._modules["parametrizations"] = chains = _shallow(chains)
         for name, chain in chains._modules.items():
+            chains._modules[name] = twin = _shallow(chain)
             if isinstance(chain, ParametrizationList):
-                chain.__dict__["_shared"] = True
-            chains._modules[name] = _shallow(chain)
+                twin.__dict__["_shared"] = True
     return new
 
 
@@ -270,7 +274,7 @@ def _reduce_class(cls: type) -> Any:
     """Pickle a shared class as the class and the names it was made from."""
     if _NAMES not in vars(cls):
         return cls.__qualname__  # a class of somebody else on top: by its name
-    return parametrized_class, (cls.__bases__[0], frozenset(names_of(cls)))
+    return parametrized_class, (cls.__bases__[0], vars(cls)[_MADE_FOR])
 
 
 copyreg.pickle(ParametrizedMeta, _reduce_class)  # type: ignore[arg-type]

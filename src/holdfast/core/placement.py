@@ -6,7 +6,7 @@ replaced rather than edited, because ``copy.copy`` of a module shares them.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,13 @@ from .refinement import refine_on_forward
 successors = WeakTensorKeyDictionary()
 
 
+def note_successors(old: Tensor, new: Iterable[Tensor]) -> None:
+    """Note which parameters took the place of one that leaves the model."""
+    parameters = [tensor for tensor in new if isinstance(tensor, nn.Parameter)]
+    if isinstance(old, nn.Parameter) and all(new is not old for new in parameters):
+        successors[old] = parameters
+
+
 def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     """Put the chain in the place of the plain tensor."""
     state = module.__dict__
@@ -29,7 +36,6 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
         parameter = name in module._parameters
         registry = "_parameters" if parameter else "_buffers"
         chain.order = _order(module, registry)
-        old = state[registry][name]
         state[registry] = {k: v for k, v in state[registry].items() if k != name}
         if name in module._non_persistent_buffers_set:
             chain._non_persistent_buffers_set.update(chain._buffers)
@@ -46,8 +52,6 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
         reclass(module, chains._modules)
         recurrent.release(module)
         refine_on_forward(module)
-        if parameter and not chain.is_tensor:
-            successors[old] = [*chain._parameters.values()]
 
 
 def _order(module: nn.Module, registry: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -25,9 +24,9 @@ from .checks import Where, check_finite, check_image
 from .classes import chain_of, is_parametrized, original_class
 from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
-from .placement import attach, undone_on_failure
+from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
-from .sharing import claim, home_of
+from .sharing import borrows, claim, home_of
 from .transaction import Snapshot, like
 
 
@@ -96,13 +95,16 @@ def register_parametrization(
             _append(module, tensor_name, parametrization, where, unsafe=unsafe)
         else:
             original = _plain_tensor(module, tensor_name, where)
-            if _shares_its_tensors(module):
+            borrowed = borrows(module, tensor_name)
+            if borrowed:
                 original = like(original, original)
             _check_domain(parametrization, original, where)
             chain = ParametrizationList(
                 [parametrization], original, unsafe, outside=outside, where=where
             )
             attach(module, tensor_name, chain)
+            if not borrowed:
+                note_successors(original, chain.originals())
     return module
 
 
@@ -197,18 +199,6 @@ def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
             f"{tolerance(value):.1e} ({value.dtype}). Register the map that leads "
             "there first."
         )
-
-
-def _shares_its_tensors(module: nn.Module) -> bool:
-    """Tell whether ``copy.copy`` made two modules of one registry of parameters."""
-    return _references(module) > _references(_MODULE)
-
-
-def _references(module: nn.Module) -> int:
-    return sys.getrefcount(module.__dict__["_parameters"])
-
-
-_MODULE = nn.Module()
 
 
 def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:

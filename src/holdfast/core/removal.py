@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import UnknownTensorError, did_you_mean, path_of
 from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
-from .placement import detach, successors
+from .placement import detach, note_successors
 from .refinement import movers
 from .sharing import disown
 from .transaction import write
@@ -64,11 +64,10 @@ def remove_parametrizations(
     detach(module, tensor_name, tensor)
     if isinstance(chain, ParametrizationList):
         disown(chain)
-        for map_ in movers(chain):
+        for map_ in () if chain._shared else movers(chain):
             map_.__dict__.pop("advanced_by_host", None)
-    if not chain.is_tensor and isinstance(tensor, nn.Parameter):
-        for original in originals:
-            successors[original] = [tensor]
+    for original in () if getattr(chain, "_shared", False) else originals:
+        note_successors(original, [tensor])
     return module
 
 

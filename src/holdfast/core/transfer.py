@@ -16,7 +16,7 @@ from ..errors import (
 )
 from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
-from .placement import attach, undone_on_failure
+from .placement import attach, note_successors, undone_on_failure
 from .transaction import write
 
 
@@ -111,3 +111,5 @@ def _place(module: nn.Module, name: str, chain: ParametrizationList) -> None:
         write(target, original)
         return
     attach(module, name, chain)
+    if target is not None:
+        note_successors(target, chain.originals())

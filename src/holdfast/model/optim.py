@@ -42,9 +42,10 @@ def swap_parameters(optimizer: Optimizer) -> int:
             if new[0] is not old:
                 optimizer.state.pop(old, None)
                 replaced += 1
-            fresh = [p for p in new if id(p) not in seen]
-            seen.update(map(id, fresh))
-            parameters.extend(fresh)
+            for parameter in new:
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    parameters.append(parameter)
         group["params"] = parameters
     return replaced
 

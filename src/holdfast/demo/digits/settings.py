@@ -23,7 +23,7 @@ class Settings:
 
     hidden: int = 128
     steps: int = 150
-    epochs: int = 10
+    epochs: int = 8
     seed: int = 0
     threads: int = 1
     batch: int = 64
