@@ -1,5 +1,7 @@
-"""Whose a map or a tensor is: no two chains share a map with state (A13), and no
-shallow copy changes the tensors of the module that it was copied from (I2).
+"""Whose a map or a tensor is.
+
+No two chains share a map with state (A13), and no shallow copy changes the tensors of
+the module that it was copied from (I2).
 """
 
 from __future__ import annotations
