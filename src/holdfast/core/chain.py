@@ -13,6 +13,7 @@ from ..linalg.tolerances import tolerance
 from .calling import call, evaluate, is_unhooked
 from .checks import (
     Where,
+    as_tuple,
     check_assigned,
     check_image,
     check_originals,
@@ -57,7 +58,11 @@ class ParametrizationList(EpochList):
 
     is_tensor: bool
     ntensors: int
-    _moved: Tensor
+    unsafe: bool
+    outside: Outside | None
+    order: tuple[str, ...]
+    shape: torch.Size
+    _moved: tuple[Tensor, Tensor, float]
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _shared: bool  # with a shallow copy of the module
@@ -74,14 +79,16 @@ class ParametrizationList(EpochList):
     ) -> None:
         if len(modules) == 0:
             raise ValueError("ParametrizationList requires one or more modules.")
-        self.__dict__.update(_PRIVATE, _overrides=[])
         super().__init__(modules)
-        self.unsafe = unsafe
-        self.outside = outside
-        self.order: tuple[str, ...] = ()
-        self.shape = original.shape
-        with Snapshot(self._modules.values()):
-            self._adopt(original, where or (lambda: "the tensor"))
+        self.__dict__.update(  # not one by one: each would begin a new epoch
+            _PRIVATE,
+            _overrides=[],
+            unsafe=unsafe,
+            outside=outside,
+            order=(),
+            shape=original.shape,
+        )
+        self._adopt(original, where or (lambda: "the tensor"))
         claim(self)
 
     def _adopt(self, original: Tensor, where: Where) -> None:
@@ -93,12 +100,14 @@ class ParametrizationList(EpochList):
                     map_.bind(value)
             new = invert(self, value, where, registering=True)
             new = check_registered(value, new, where)
-            self.is_tensor = isinstance(new, Tensor)
-            originals = (new,) if isinstance(new, Tensor) else tuple(new)
-            self.ntensors = len(originals)
+            originals = as_tuple(new)
             image = self.compute(*originals)
             check_image(image, value, where, unsafe=self.unsafe)
-            self._moved = _distance(image, value)
+        self.__dict__.update(
+            is_tensor=isinstance(new, Tensor),
+            ntensors=len(originals),
+            _moved=_distance(image, value),
+        )
         if isinstance(new, Tensor):
             self._register("original", original)
             write(original, new)
@@ -115,7 +124,9 @@ class ParametrizationList(EpochList):
     @property
     def moved(self) -> float:
         """How far registration moved the value, relative to its norm."""
-        return float(self._moved)
+        distance, norm, rounding = self._moved
+        relative = float(distance) / max(float(norm), _TINY)
+        return 0.0 if relative <= rounding else relative
 
     def originals(self) -> tuple[Tensor, ...]:
         """Return the free tensors."""
@@ -152,7 +163,7 @@ class ParametrizationList(EpochList):
             other.__dict__,
             **_PRIVATE,
             _overrides=[],
-            _moved=torch.zeros(()),
+            _moved=(torch.zeros(()), torch.ones(()), 0.0),
             shape=shape,
             outside=None,
             order=(),
@@ -217,11 +228,10 @@ _PRIVATE: dict[str, Any] = {
 }
 
 
-def _distance(new: Tensor, old: Tensor) -> Tensor:
-    """Return ``||new - old|| / ||old||``, and 0 for what is only rounding."""
+@torch.no_grad()
+def _distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Return ``||new - old||``, ``||old||``, and what is only rounding of their ratio."""
     if new.shape != old.shape:
-        return torch.tensor(float("nan"))
-    old = old.to(new.dtype)
-    norm = torch.linalg.vector_norm(old)
-    distance = torch.linalg.vector_norm(new - old) / norm.clamp_min(_TINY)
-    return torch.where(distance <= tolerance(old), 0.0, distance)
+        return torch.tensor(float("nan")), torch.ones(()), 0.0
+    norm = torch.linalg.vector_norm
+    return norm(new - old), norm(old), tolerance(old)

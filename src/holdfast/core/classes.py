@@ -199,8 +199,13 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
 def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
     """Return the methods of ``nn.Module`` that a shared class has to extend."""
     managed = names_of(cls)
+    plain = cls.__getattr__ is nn.Module.__getattr__
 
-    def get_failed(self: nn.Module, name: str) -> Any:
+    def get_other(self: nn.Module, name: str) -> Any:
+        # `nn.Module` looks here too; this saves a call on reading a bias.
+        parameters = self.__dict__.get("_parameters")
+        if plain and parameters is not None and name in parameters:
+            return parameters[name]
         # Python asks here after a property raised AttributeError, and would report
         # that there is no attribute "weight" (R1).
         if name in managed and (error := failure_of(self, name)) is not None:
@@ -218,7 +223,7 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
         cast("Any", super(cls, self))._load_from_state_dict(state, prefix, *rest)
 
     return {
-        "__getattr__": get_failed,
+        "__getattr__": get_other,
         "__setattr__": set_,
         "_load_from_state_dict": load,
     }

@@ -12,15 +12,17 @@ from __future__ import annotations
 import contextlib
 import sys
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from .entry import PLAIN, Entry, Registry, tensors_of, trackable
+from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS
+from .entry import PLAIN, Entry, Registry, autocast_of, tensors_of, trackable
 from .torch_state import (
     copy_on_write,
     dispatch_modes,
+    is_any_autocast_enabled,
     is_copy_on_write,
     storage_owners,
     tracing_state,
@@ -35,26 +37,26 @@ _remembers: ContextVar[bool] = ContextVar("holdfast.remember", default=True)
 
 def remembered(chain: ParametrizationList) -> Tensor:
     """Return the remembered value if it is current; compute it otherwise."""
+    memo = chain._memo
+    if memo is not None and (value := memo.recall(chain.__dict__)) is not None:
+        return value
     if (
         not chain.is_deterministic()
         or not _remembers.get()
         or transform_level() is not None
         or dispatch_modes()
         or tracing_state() is not None
+        or not _is_private(chain)
     ):
+        chain.__dict__["_memo"] = None
         return chain.evaluate()
-    memo = chain._memo
-    if memo is None or not memo.entry.is_current(chain):
-        chain.__dict__["_memo"] = memo = None
-        if not _is_private(chain):
-            return chain.evaluate()
-        with trackable():
-            value = chain.evaluate()
-            if type(value) is not Tensor or value.layout is not torch.strided:
-                return value
-            if storage_owners(value) != _OWN_STORAGES:
-                value = value.clone()  # a view, perhaps of the original
-            chain.__dict__["_memo"] = memo = Memo(Entry.of(chain, value))
+    with trackable():
+        value = chain.evaluate()
+        if type(value) is not Tensor or value.layout is not torch.strided:
+            return value
+        if storage_owners(value) != _OWN_STORAGES:
+            value = value.clone()  # a view, perhaps of the original
+        chain.__dict__["_memo"] = memo = Memo(Entry.of(chain, value))
     return memo.hand_out()
 
 
@@ -71,18 +73,38 @@ class Memo:
         self.entry = entry
         self.alias: Tensor | None = None
 
-    def hand_out(self) -> Tensor:
-        """Return an alias that nobody has written to."""
+    def recall(self, state: dict[str, Any]) -> Tensor | None:
+        """Return the alias if nothing has changed; ``state`` is the chain's."""
+        # `Entry.is_current` and `is_unhooked`, written out: serving goes through here
+        value, epoch, autocast, tensors = self.entry
+        for registry, name, tensor, version in tensors:
+            if registry.get(name) is not tensor or tensor._version != version:
+                return None
+        if epoch != state["_epoch"] or autocast != (
+            autocast_of(value) if is_any_autocast_enabled() else None
+        ):
+            return None
+        if GLOBAL_HOOKS or GLOBAL_PRE_HOOKS or not _remembers.get():
+            return None
+        for map_ in state["_modules"].values():
+            hooks = map_.__dict__
+            if hooks["_forward_hooks"] or hooks["_forward_pre_hooks"]:
+                return None
         alias = self.alias
         if (
-            alias is None
-            or not is_copy_on_write(alias)
-            or alias._version
-            or alias.requires_grad
+            alias is not None
+            and is_copy_on_write(alias)
+            and not alias._version
+            and not alias.requires_grad
         ):
-            with trackable():
-                alias = self.alias = copy_on_write(self.entry.value)
-        return alias
+            return alias
+        return self.hand_out()
+
+    def hand_out(self) -> Tensor:
+        """Return a new alias, which nobody has written to."""
+        with trackable():
+            self.alias = copy_on_write(self.entry.value)
+        return self.alias
 
 
 def _is_private(chain: ParametrizationList) -> bool:

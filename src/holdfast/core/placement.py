@@ -35,7 +35,7 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     with undone_on_failure(module):
         parameter = name in module._parameters
         registry = "_parameters" if parameter else "_buffers"
-        chain.order = _order(module, registry)
+        chain.__dict__["order"] = _order(module, registry)
         state[registry] = {k: v for k, v in state[registry].items() if k != name}
         if name in module._non_persistent_buffers_set:
             chain._non_persistent_buffers_set.update(chain._buffers)
@@ -47,7 +47,7 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
             chains = nn.ModuleDict()
             chains.training = module.training
             state["_modules"] = {**module._modules, "parametrizations": chains}
-        chain.training = module.training
+        chain.__dict__["training"] = module.training
         chains._modules[name] = chain  # not `chains[name]`, which refuses "values" (A2)
         reclass(module, chains._modules)
         recurrent.release(module)

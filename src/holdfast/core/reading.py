@@ -51,6 +51,9 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
                     return evaluate(chain, state)
                 if state["_volatile"]:
                     return evaluate(chain, state)
+                memo = state["_memo"]
+                if memo is not None and (value := memo.recall(state)) is not None:
+                    return value
                 return remembered(chain)
             # `Scope.serves` and `Entry.is_current`, written out for the common case
             if scope.simple and (

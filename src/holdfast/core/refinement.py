@@ -25,6 +25,8 @@ def refine_on_forward(module: nn.Module) -> None:
         for map_ in movers(chain):
             map_.__dict__["advanced_by_host"] = True
         chain.__dict__.update(_refined=(chain.versions(), None), _special=True)
+    if not moving and _refine not in module._forward_pre_hooks.values():
+        return
     hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not _refine}
     module.__dict__["_forward_pre_hooks"] = type(module._forward_pre_hooks)(hooks)
     if moving:
