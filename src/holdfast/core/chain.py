@@ -230,7 +230,7 @@ _PRIVATE: dict[str, Any] = {
 
 @torch.no_grad()
 def _distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Return ``||new - old||``, ``||old||``, and what is only rounding of their ratio."""
+    """Return ``||new - old||``, ``||old||``, and which ratio is only rounding."""
     if new.shape != old.shape:
         return torch.tensor(float("nan")), torch.ones(()), 0.0
     norm = torch.linalg.vector_norm

@@ -30,12 +30,12 @@ class Entry(NamedTuple):
     value: Tensor
     epoch: int
     autocast: tuple[bool, torch.dtype] | None
-    tensors: list[tuple[Registry, str, Tensor, int]]
+    tensors: tuple[tuple[Registry, str, Tensor, int], ...]
 
     @classmethod
     def of(cls, chain: ParametrizationList, value: Tensor) -> Entry:
         """Note the present state of a chain beside the value just computed."""
-        tensors = [(*found, found[2]._version) for found in tensors_of(chain)]
+        tensors = tuple((*found, found[2]._version) for found in tensors_of(chain))
         return cls(value, chain._epoch, autocast_of(value), tensors)
 
     def is_current(self, chain: ParametrizationList) -> bool:

@@ -67,29 +67,28 @@ class Memo:
     writes to a copy of their own, and the next reader gets a new alias.
     """
 
-    __slots__ = ("alias", "entry")
+    __slots__ = ("alias", "autocast", "epoch", "tensors", "value")
 
     def __init__(self, entry: Entry) -> None:
-        self.entry = entry
+        self.value, self.epoch, self.autocast, self.tensors = entry
         self.alias: Tensor | None = None
 
     def recall(self, state: dict[str, Any]) -> Tensor | None:
         """Return the alias if nothing has changed; ``state`` is the chain's."""
-        # `Entry.is_current` and `is_unhooked`, written out: serving goes through here
-        value, epoch, autocast, tensors = self.entry
-        for registry, name, tensor, version in tensors:
+        # `Entry.is_current`, written out. Serving goes through here, in large models
+        # with all of it out of the processor's caches: what counts is how many objects
+        # are touched.
+        for registry, name, tensor, version in self.tensors:
             if registry.get(name) is not tensor or tensor._version != version:
                 return None
-        if epoch != state["_epoch"] or autocast != (
-            autocast_of(value) if is_any_autocast_enabled() else None
+        if self.epoch != state["_epoch"]:
+            return None
+        if self.autocast != (
+            autocast_of(self.value) if is_any_autocast_enabled() else None
         ):
             return None
         if GLOBAL_HOOKS or GLOBAL_PRE_HOOKS or not _remembers.get():
             return None
-        for map_ in state["_modules"].values():
-            hooks = map_.__dict__
-            if hooks["_forward_hooks"] or hooks["_forward_pre_hooks"]:
-                return None
         alias = self.alias
         if (
             alias is not None
@@ -103,7 +102,7 @@ class Memo:
     def hand_out(self) -> Tensor:
         """Return a new alias, which nobody has written to."""
         with trackable():
-            self.alias = copy_on_write(self.entry.value)
+            self.alias = copy_on_write(self.value)
         return self.alias
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
+from .sharing import forget_at_home
 
 Outside = Literal["error", "warn", "project"]
 
@@ -65,6 +67,16 @@ class Parametrization(nn.Module):
 
     def refine_(self, *originals: Tensor) -> None:
         """Advance the map's state in place; called once per training forward."""
+
+    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; no value from before the hook is used again."""
+        forget_at_home(self)
+        return super().register_forward_pre_hook(*args, **kwargs)
+
+    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; no value from before the hook is used again."""
+        forget_at_home(self)
+        return super().register_forward_hook(*args, **kwargs)
 
     def translate(
         self, state: dict[str, Tensor], prefix: str, name: str, index: int

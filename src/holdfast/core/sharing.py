@@ -24,6 +24,13 @@ def home_of(map_: nn.Module) -> nn.ModuleList | None:
     return home if held else None
 
 
+def forget_at_home(map_: nn.Module) -> None:
+    """Let the chain that holds a map use no value again that it computed before."""
+    home: Any = home_of(map_)
+    if home is not None:
+        home.forget()
+
+
 def claim(chain: nn.ModuleList) -> None:
     """Note which maps the chain holds."""
     for map_ in chain._modules.values():
