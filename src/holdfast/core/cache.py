@@ -106,11 +106,6 @@ class _Innermost(threading.local):
 innermost = _Innermost()
 
 
-def inbackward_pass() -> bool:
-    """Tell whether autograd is running, as in the recomputation of a checkpoint."""
-    return backward_pass() != -1
-
-
 def read_in_scopes(
     chain: ParametrizationList, host: nn.Module, scope: Scope | None, *, grad: bool
 ) -> Tensor:
@@ -166,7 +161,7 @@ register_optimizer_step_post_hook(_after_step)
 
 
 # The values of the scopes inside a graph that torch.compile traces; it cannot trace a
-# context variable. Outside a trace they are as they are here, so that entering or
+# thread's scope. Outside a trace they are as they are here, so that entering or
 # leaving a scope in eager code fails no guard (C9).
 _traced_depth = 0
 _traced: tuple[dict[object, Tensor], dict[object, Tensor]] = ({}, {})

@@ -63,6 +63,12 @@ def check_originals(
                 f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
                 f"`{name}` has dtype {original.dtype} and device {original.device}."
             )
+        if tensor.shape != original.shape and not chain.unsafe:
+            raise InvalidTensorError(
+                f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
+                f"`{name}` has shape {tuple(original.shape)}. Register with "
+                "`unsafe=True` if shapes are to change."
+            )
     return tensors
 
 

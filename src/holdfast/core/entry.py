@@ -48,6 +48,9 @@ class Entry(NamedTuple):
 
 def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:
     """Yield ``(registry, name, tensor)`` of all that a chain computes from."""
+    for name, value in chain.__dict__.items():
+        if name.startswith("original") and isinstance(value, Tensor):
+            yield chain.__dict__, name, value  # as in a replica of DataParallel
     parts: list[nn.Module] = [chain]
     for part in parts:
         for registry in (part._parameters, part._buffers):

@@ -62,9 +62,14 @@ class EpochList(nn.ModuleList):
         super().insert(index, module)
 
     def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """As ``nn.Module``; ``parameters()`` and ``buffers()`` come through here."""
+        """As ``nn.Module``; ``model.parameters()`` comes through here."""
         self.forget()
         yield from super().named_modules(*args, **kwargs)
+
+    def _named_members(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """As ``nn.Module``; ``parameters(recurse=False)`` comes through here."""
+        self.forget()
+        yield from super()._named_members(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
         """As ``nn.Module``."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,18 +62,26 @@ def remembered(chain: ParametrizationList) -> Tensor:
     return memo.hand_out()
 
 
+class _Last(threading.local):
+    """The alias that a thread was given last."""
+
+    alias: Tensor | None = None
+
+
 class Memo:
     """A remembered value, and the alias of it that readers get.
 
     The alias shares the memory copy-on-write: whoever writes to it, by whatever way,
-    writes to a copy of their own, and the next reader gets a new alias.
+    writes to a copy, and the next reader gets a new alias. Each thread has one of its
+    own, as two must not make that copy at the same time.
     """
 
-    __slots__ = ("alias", "autocast", "epoch", "tensors", "value")
+    __slots__ = ("autocast", "epoch", "last", "lock", "tensors", "value")
 
     def __init__(self, entry: Entry) -> None:
         self.value, self.epoch, self.autocast, self.tensors = entry
-        self.alias: Tensor | None = None
+        self.lock = threading.Lock()
+        self.last = _Last()
 
     def recall(self, state: dict[str, Any]) -> Tensor | None:
         """Return the alias if nothing has changed; ``state`` is the chain's."""
@@ -89,7 +99,7 @@ class Memo:
             return None
         if GLOBAL_HOOKS or GLOBAL_PRE_HOOKS or not _remembers.get():
             return None
-        alias = self.alias
+        alias = self.last.alias
         if (
             alias is not None
             and is_copy_on_write(alias)
@@ -101,9 +111,9 @@ class Memo:
 
     def hand_out(self) -> Tensor:
         """Return a new alias, which nobody has written to."""
-        with trackable():
-            self.alias = copy_on_write(self.value)
-        return self.alias
+        with trackable(), self.lock:
+            alias = self.last.alias = copy_on_write(self.value)
+        return alias
 
 
 def _is_private(chain: ParametrizationList) -> bool:
@@ -114,7 +124,7 @@ def _is_private(chain: ParametrizationList) -> bool:
     )
 
 
-def _references(registry: Registry, name: str) -> int:
+def _references(registry: Mapping[str, object], name: str) -> int:
     return sys.getrefcount(registry[name])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -68,13 +69,23 @@ class Parametrization(nn.Module):
     def refine_(self, *originals: Tensor) -> None:
         """Advance the map's state in place; called once per training forward."""
 
+    # Whoever holds a map may change it, or its tensors: as in `core/epoch.py`
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        forget_at_home(self)
+        super().__setattr__(name, value)
+
+    def _named_members(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        forget_at_home(self)
+        yield from super()._named_members(*args, **kwargs)
+
     def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As ``nn.Module``; no value from before the hook is used again."""
+        """As ``nn.Module``."""
         forget_at_home(self)
         return super().register_forward_pre_hook(*args, **kwargs)
 
     def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As ``nn.Module``; no value from before the hook is used again."""
+        """As ``nn.Module``."""
         forget_at_home(self)
         return super().register_forward_hook(*args, **kwargs)
 

@@ -36,8 +36,9 @@ def refine_on_forward(module: nn.Module) -> None:
 def _refine(module: nn.Module, _: object) -> None:
     """Advance moving state once per training forward, not in a recomputation of it."""
     if module.training and not in_backward_pass():
-        chains: Any = module._modules["parametrizations"]
-        for chain in chains._modules.values():
+        chains: Any = module._modules.get("parametrizations")
+        # torch's own removal leaves this hook behind
+        for chain in getattr(chains, "_modules", {}).values():
             if movers(chain):
                 refine_(chain)
 

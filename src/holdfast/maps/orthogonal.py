@@ -221,7 +221,8 @@ class Orthogonal(Parametrization):
         self.orthogonal_map: OrthogonalMap = orthogonal_map
         self.use_trivialization = use_trivialization
         self.register_buffer("base", None)
-        self.register_buffer("signs", None)
+        # torch keeps them on the diagonal of the original, and so does a state dict
+        self.register_buffer("signs", None, persistent=False)
 
     def bind(self, weight: Tensor) -> None:
         """Start at the identity."""
@@ -280,8 +281,11 @@ class Orthogonal(Parametrization):
         self, state: dict[str, Tensor], prefix: str, name: str, index: int
     ) -> None:
         """Read the signs of torch's checkpoints off the diagonal, in place."""
-        if index == 0 and self.signs is not None:
-            _read_signs(state, f"{prefix}parametrizations.{name}.")
+        original = state.get(f"{prefix}parametrizations.{name}.original")
+        if index == 0 and self.signs is not None and original is not None:
+            signs = diagonal_signs(_tall(original))
+            if signs.shape == self.signs.shape and not signs.is_meta:
+                self.signs = signs.to(self.signs.device)
 
     def _save_to_state_dict(
         self,
