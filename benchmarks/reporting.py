@@ -74,7 +74,7 @@ class Report:
 def times_report(claim: str, base: str, setting: str = "") -> Report:
     """Return an empty report for `add`."""
     columns = ["case", "contestant", "median", "quartiles", f"/ {base}", "quartiles"]
-    return Report(claim, [*columns, "of minima", "/ torch", "target"], setting)
+    return Report(claim, [*columns, "of minima", "to torch", "target"], setting)
 
 
 def add(
@@ -84,7 +84,9 @@ def add(
     base = comparison.base
     for name in comparison.seconds:
         mine, ratio = comparison.spread(name), comparison.ratios(name, base)
-        beside = name not in (base, TORCHS) and TORCHS in comparison.seconds
+        beside = ""
+        if TORCHS in comparison.seconds and TORCHS not in (name, base):
+            beside = f"{comparison.ratios(name, TORCHS).median:.2f}"
         verdict = ""
         if name == OURS and target is not None:
             verdict = report.judge(f"{case}: / {base}", ratio.median, target)
@@ -97,7 +99,7 @@ def add(
                 f"{ratio.median:.2f}",
                 f"{ratio.low:.2f} .. {ratio.high:.2f}",
                 f"{comparison.ratio_of_minima(name, base):.2f}",
-                f"{comparison.ratios(name, TORCHS).median:.2f}" if beside else "",
+                beside if name != base else "",
                 verdict,
             ]
         )

@@ -32,6 +32,7 @@ from .sharing import borrow
 
 _NAMES = "_parametrized_names"  # which have a property; torch may add some
 _MADE_FOR = "_made_for_names"
+_ORIGINAL = "_original_class"
 _TORCH_CLASSES = "torch.nn.utils.parametrize"
 
 
@@ -84,9 +85,9 @@ def assign(module: nn.Module, name: str, value: object) -> None:
 
 def original_class(cls: type[nn.Module]) -> type[nn.Module]:
     """Return the class that a parametrized class was made from, also by torch."""
-    shared = _shared_class(cls)
-    if shared is not None:
-        return original_class(shared.__bases__[0])
+    original = getattr(cls, _ORIGINAL, None)
+    if original is not None:
+        return original
     if cls.__module__ == _TORCH_CLASSES and cls.__name__.startswith("Parametrized"):
         return cls.__bases__[0]
     return cls
@@ -183,6 +184,7 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
         "__doc__": base.__doc__,
         _NAMES: set(names),
         _MADE_FOR: names,
+        _ORIGINAL: base,
         **{name: tensor_property(name) for name in names},
     }
     cls = _metaclass(type(base))(f"Parametrized{base.__name__}", (base,), body)

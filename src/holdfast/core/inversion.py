@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import NoRightInverseError, NotInSetError
 from ..linalg.tolerances import tolerance
+from ..sets.linear import Real
 from .checks import Originals, Where, check_finite
 from .parametrization import Outside, Parametrization
 
@@ -43,6 +44,8 @@ def _admit(
 ) -> Any:
     """Refuse or move a value that the map's codomain does not contain."""
     if not isinstance(map_, Parametrization) or not isinstance(value, Tensor):
+        return value
+    if type(map_.codomain) is Real:
         return value
     default: Outside = "project" if registering else map_.outside
     policy = chain.outside or default
