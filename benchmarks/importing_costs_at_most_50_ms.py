@@ -5,6 +5,7 @@ Each import runs in a fresh interpreter, in turns with one that imports torch al
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,8 +23,10 @@ STATEMENTS = {
 
 
 def interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # An installed package has its bytecode, so ours may be written.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=kept)
 
 
 def slowest_imports(count: int = 8) -> list[list[str]]:

@@ -1530,6 +1530,15 @@ def test_A13_a_map_without_state_may_be_shared(make):
     assert_close(other.weight.detach(), value, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("link", [holdfast.maps.Cayley, holdfast.maps.Symmetric])
+def test_A6_a_map_that_does_not_fit_names_the_path(link):
+    model = nn.Sequential(nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="square|matri|takes") as caught:
+        register(model[1], "weight", link())
+    notes = getattr(caught.value, "__notes__", [])
+    assert "`1.weight`" in str(caught.value) + "".join(notes)
+
+
 def test_R1_an_error_in_a_right_inverse_names_the_path():
     class Singular(Gain):
         def right_inverse(self, W: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -88,7 +90,7 @@ def register_parametrization(
             f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
             "`copy.deepcopy(parametrization)`."
         )
-    with Snapshot([parametrization]):
+    with Snapshot([parametrization]), _naming(where):
         if not module.training:
             parametrization.eval()
         if is_parametrized(module, tensor_name):
@@ -106,6 +108,17 @@ def register_parametrization(
             if not borrowed:
                 note_successors(original, chain.originals())
     return module
+
+
+@contextmanager
+def _naming(where: Where) -> Generator[None]:
+    """Name the tensor in errors that a map raises, which does not know it."""
+    try:
+        yield
+    except Exception as error:
+        if f"`{where()}`" not in str(error) + "".join(getattr(error, "__notes__", [])):
+            error.add_note(f"while parametrizing `{where()}`")
+        raise
 
 
 def _has_state(map_: nn.Module) -> bool:
