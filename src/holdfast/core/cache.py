@@ -37,7 +37,8 @@ from .torch_state import (
 if TYPE_CHECKING:
     from .chain import ParametrizationList
 
-Entries = dict["ParametrizationList", Entry]
+# by the `id` of the host, which a scope does not keep alive, and the tensor's name
+Entries = dict[int, dict[str, Entry]]
 
 
 class Scope:
@@ -70,9 +71,11 @@ class Scope:
         # serves every module wherever autograd does nothing out of the ordinary
         limits = (modules, frame, self.hooks)
         self.simple = limits == (None, None, None) and self.task < 0
+        self.open = True
         # by grad mode: a value without a graph must never reach training
         self.values: tuple[Entries, Entries] = ({}, {})
-        self.open = True
+        if parent is not None and parent.simple and self.simple:
+            self.values = parent.values  # which serves wherever this one does
 
     def serves(self, host: nn.Module, *, grad: bool) -> bool:
         """Tell whether the scope holds for a module: Note [What a scope may serve]."""
@@ -92,8 +95,10 @@ class Scope:
     def close(self) -> None:
         """Free every value, also where somebody still holds this scope."""
         self.open = self.simple = False
-        self.values[0].clear()
-        self.values[1].clear()
+        parent = self.parent
+        if parent is None or not parent.open or parent.values is not self.values:
+            self.values[0].clear()
+            self.values[1].clear()
         self.frame = self.hooks = None
 
 
@@ -107,45 +112,54 @@ innermost = _Innermost()
 
 
 def read_in_scopes(
-    chain: ParametrizationList, host: nn.Module, scope: Scope | None, *, grad: bool
+    chain: ParametrizationList,
+    host: nn.Module,
+    name: str,
+    scope: Scope | None,
+    *,
+    grad: bool,
 ) -> Tensor:
     """Return the value that a scope holds, or compute it for the outermost one."""
     serving: Scope | None = None
     while scope is not None:
         if scope.serves(host, grad=grad):
-            entry = scope.values[grad].get(chain)
-            if entry is not None and entry.is_current(chain):
+            entry = scope.values[grad].get(id(host), _NONE).get(name)
+            if entry is not None and entry.is_current(host, chain):
                 return entry.value
             serving = scope
         scope = scope.parent
     if serving is None:
         return chain.evaluate()
-    return _store(chain, serving, grad=grad)
+    return _store(chain, host, name, serving, grad=grad)
 
 
-def _store(chain: ParametrizationList, scope: Scope, *, grad: bool) -> Tensor:
+_NONE: dict[str, Entry] = {}
+
+
+def _store(
+    chain: ParametrizationList, host: nn.Module, name: str, scope: Scope, *, grad: bool
+) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
     with trackable():
-        value = chain.evaluate() if grad else remembered(chain)
+        value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
         dispatch_modes() == scope.modes
         and not is_transformed(value)
         # without a version a change could not be seen
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
-        scope.values[grad][chain] = Entry.of(chain, value)
+        entries = scope.values[grad].setdefault(id(host), {})
+        entries[name] = Entry.of(host, chain, value)
         if value.grad_fn is not None:
-            value.register_hook(partial(_retire, ref(scope), ref(chain)))
+            value.register_hook(partial(_retire, ref(scope), id(host), name))
     return value
 
 
-def _retire(
-    scope: ReferenceType[Scope], chain: ReferenceType[ParametrizationList], _: Tensor
-) -> None:
+def _retire(scope: ReferenceType[Scope], host: int, name: str, _: Tensor) -> None:
     """Drop a value whose graph is being used up: a second backward needs another."""
-    live = scope(), chain()
-    if live[0] is not None and live[1] is not None:
-        live[0].values[True].pop(live[1], None)
+    live = scope()
+    if live is not None:
+        live.values[True].get(host, _NONE).pop(name, None)
 
 
 def _after_step(*_: object) -> None:

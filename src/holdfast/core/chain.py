@@ -135,11 +135,12 @@ class ParametrizationList(EpochList):
         return tuple(self._original(f"original{i}") for i in range(self.ntensors))
 
     def _original(self, name: str) -> Tensor:
-        tensor = self._parameters.get(name)
+        state = self.__dict__
+        tensor = state["_parameters"].get(name)
         if tensor is None:
-            tensor = self._buffers.get(name)
+            tensor = state["_buffers"].get(name)
         # a replica of DataParallel keeps its tensors as plain attributes
-        return self.__dict__[name] if tensor is None else tensor
+        return state[name] if tensor is None else tensor
 
     def forward(self) -> Tensor:
         """Compute the value."""

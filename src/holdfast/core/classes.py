@@ -212,6 +212,8 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
         # that there is no attribute "weight" (R1).
         if name in managed and (error := failure_of(self, name)) is not None:
             raise error
+        if name == "parametrizations":
+            drop_memos(self)
         return cast("Any", super(cls, self)).__getattr__(name)
 
     def set_(self: nn.Module, name: str, value: object) -> None:
@@ -229,6 +231,17 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
         "__setattr__": set_,
         "_load_from_state_dict": load,
     }
+
+
+def drop_memos(module: nn.Module) -> None:
+    """Let no memo of a module's hand anything out: its chains are in other hands.
+
+    Torch's own removal, for one, takes them away, and no memo looks for its chain.
+    """
+    chains: Any = module.__dict__.get("_modules", {}).get("parametrizations")
+    for chain in getattr(chains, "_modules", {}).values():
+        if isinstance(chain, ParametrizationList):
+            chain.drop_memo()
 
 
 def _translate(module: nn.Module, state: dict[str, Any], prefix: str) -> None:

@@ -8,8 +8,10 @@ tells of that.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
+from weakref import ReferenceType
 
 from torch import nn
 
@@ -17,18 +19,55 @@ if TYPE_CHECKING:
     from .memo import Memo
 
 
+def _watched(registry: str) -> property:
+    """Return a property for a registry of tensors that begins a new epoch."""
+
+    def get(self: EpochList) -> Any:
+        self.forget()
+        return self.__dict__[registry]
+
+    def set_(self: EpochList, value: object) -> None:
+        self.forget()
+        self.__dict__[registry] = value
+
+    return property(get, set_)
+
+
+_epochs = itertools.count(1)  # one for all: an undone change never brings one back
+
+
 class EpochList(nn.ModuleList):
-    """A ``ModuleList`` with an epoch; every method here begins a new one."""
+    """A ``ModuleList`` with an epoch; everything here begins a new one.
+
+    The mechanism itself goes to the registries through ``__dict__``.
+    """
+
+    _parameters = _watched("_parameters")  # pyright: ignore
+    _buffers = _watched("_buffers")  # pyright: ignore
 
     _epoch: int
-    _memo: Memo | None
+    _memo: ReferenceType[Memo] | None
     _volatile: bool | None  # some map may change its value on its own; None: unknown
 
     def forget(self) -> None:
         """Let no value that was computed before be used again."""
         state = self.__dict__
-        state["_epoch"] = state.get("_epoch", 0) + 1
-        state["_memo"] = state["_volatile"] = None
+        state["_epoch"] = next(_epochs)
+        state["_volatile"] = None
+        if state.get("_memo") is not None:
+            self.drop_memo()
+
+    def memo(self) -> Memo | None:
+        """Return the memo of this chain, if there is one."""
+        memo = self.__dict__["_memo"]
+        return None if memo is None else memo()
+
+    def drop_memo(self) -> None:
+        """Let the memo hand out nothing more."""
+        memo = self.memo()
+        self.__dict__["_memo"] = None
+        if memo is not None:
+            memo.drop()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("original"):

@@ -30,5 +30,6 @@ def override(chain: ParametrizationList, value: object) -> bool:
         overrides.pop()
     else:
         overrides.append((value, frame.f_locals["orig_tensor"]))
+    chain.forget()
     chain.__dict__["_special"] = bool(overrides) or chain._refined is not None
     return True

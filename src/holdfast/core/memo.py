@@ -3,8 +3,14 @@
 Note [What the memo may not see]
     A write through ``.data``, a NumPy alias or shared memory leaves the version of a
     tensor alone. Who wants to make one must first get hold of the tensor. So the memo
-    stores nothing while anyone but the module holds one (`_is_private`), and looking
-    at the tensors of a chain from outside drops what was stored.
+    stores nothing while anyone but the module holds one (`_is_private`), and every way
+    to the originals drops what was stored (`core/epoch.py`). No version of an original
+    is looked at then. The tensors of a map, which may be in other hands, are.
+
+Note [Cold reads]
+    Serving a large model, hardly anything is in the processor's caches, and what counts
+    is how many objects a read touches. So the memo lies in the dictionary of the host,
+    which a forward uses anyway, and has no more checks than the note above asks for.
 """
 
 from __future__ import annotations
@@ -14,10 +20,12 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS
 from .entry import PLAIN, Entry, Registry, autocast_of, tensors_of, trackable
@@ -37,10 +45,15 @@ if TYPE_CHECKING:
 _remembers: ContextVar[bool] = ContextVar("holdfast.remember", default=True)
 
 
-def remembered(chain: ParametrizationList) -> Tensor:
+def slot_of(name: str) -> str:
+    """Return under which name a host keeps the memo of a tensor; no attribute's."""
+    return f"{name} (remembered)"
+
+
+def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor:
     """Return the remembered value if it is current; compute it otherwise."""
-    memo = chain._memo
-    if memo is not None and (value := memo.recall(chain.__dict__)) is not None:
+    memo = chain.memo()
+    if memo is not None and (value := memo.recall(host._modules)) is not None:
         return value
     if (
         not chain.is_deterministic()
@@ -50,7 +63,7 @@ def remembered(chain: ParametrizationList) -> Tensor:
         or tracing_state() is not None
         or not _is_private(chain)
     ):
-        chain.__dict__["_memo"] = None
+        chain.drop_memo()
         return chain.evaluate()
     with trackable():
         value = chain.evaluate()
@@ -58,62 +71,81 @@ def remembered(chain: ParametrizationList) -> Tensor:
             return value
         if storage_owners(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
-        chain.__dict__["_memo"] = memo = Memo(Entry.of(chain, value))
-    return memo.hand_out()
-
-
-class _Last(threading.local):
-    """The alias that a thread was given last."""
-
-    alias: Tensor | None = None
+        chain.drop_memo()
+        host.__dict__[slot_of(name)] = memo = Memo(host, Entry.of(host, chain, value))
+        chain.__dict__["_memo"] = ref(memo)  # weak, as the memo holds the chain
+    return memo.hand_out(value)
 
 
 class Memo:
-    """A remembered value, and the alias of it that readers get.
+    """A remembered value, and the aliases of it that readers get.
 
-    The alias shares the memory copy-on-write: whoever writes to it, by whatever way,
-    writes to a copy, and the next reader gets a new alias. Each thread has one of its
-    own, as two must not make that copy at the same time.
+    An alias shares the memory copy-on-write: whoever writes to it, by whatever way,
+    writes to a copy, and the next reader gets a new alias. So does another thread, as
+    two must not make that copy at the same time.
     """
 
-    __slots__ = ("autocast", "epoch", "last", "lock", "tensors", "value")
+    __slots__ = (
+        "__weakref__",
+        "autocast",
+        "last",
+        "lock",
+        "modules",
+        "tensors",
+        "value",
+    )
 
-    def __init__(self, entry: Entry) -> None:
-        self.value, self.epoch, self.autocast, self.tensors = entry
+    def __init__(self, host: nn.Module, entry: Entry) -> None:
+        self.value: Tensor | None = entry.value
+        # tells the host from its copies, which may have the memo too
+        self.modules: dict[str, nn.Module | None] | None = host._modules
+        self.autocast = entry.autocast
+        own = entry.state["_parameters"], entry.state["_buffers"]
+        self.tensors = tuple(
+            place for place in entry.tensors if all(place[0] is not r for r in own)
+        )
+        self.last: tuple[int, Tensor | None] = (0, None)  # thread, alias
         self.lock = threading.Lock()
-        self.last = _Last()
 
-    def recall(self, state: dict[str, Any]) -> Tensor | None:
-        """Return the alias if nothing has changed; ``state`` is the chain's."""
-        # `Entry.is_current`, written out. Serving goes through here, in large models
-        # with all of it out of the processor's caches: what counts is how many objects
-        # are touched.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # nothing of it goes into a copy or a file
+
+    def recall(self, modules: dict[str, nn.Module | None]) -> Tensor | None:
+        """Return the alias if nothing has changed; ``modules`` are the host's."""
+        if self.modules is not modules:
+            return None
+        # Note [Cold reads]
         for registry, name, tensor, version in self.tensors:
             if registry.get(name) is not tensor or tensor._version != version:
                 return None
-        if self.epoch != state["_epoch"]:
-            return None
-        if self.autocast != (
-            autocast_of(self.value) if is_any_autocast_enabled() else None
+        value = self.value
+        if value is None or self.autocast != (
+            autocast_of(value) if is_any_autocast_enabled() else None
         ):
             return None
         if GLOBAL_HOOKS or GLOBAL_PRE_HOOKS or not _remembers.get():
             return None
-        alias = self.last.alias
+        thread, alias = self.last
         if (
             alias is not None
+            and thread == get_ident()
             and is_copy_on_write(alias)
             and not alias._version
             and not alias.requires_grad
         ):
             return alias
-        return self.hand_out()
+        return self.hand_out(value)
 
-    def hand_out(self) -> Tensor:
+    def hand_out(self, value: Tensor) -> Tensor:
         """Return a new alias, which nobody has written to."""
         with trackable(), self.lock:
-            alias = self.last.alias = copy_on_write(self.value)
+            alias = copy_on_write(value)
+        self.last = get_ident(), alias
         return alias
+
+    def drop(self) -> None:
+        """Free the value; it is never handed out again."""
+        self.modules, self.value, self.tensors, self.last = None, None, (), (0, None)
 
 
 def _is_private(chain: ParametrizationList) -> bool:
@@ -135,6 +167,7 @@ def _is_private_storage(registry: Registry, name: str) -> bool:
         and not tensor.is_inference()
         and not (tensor.device.type == "cpu" and tensor.is_shared())
         and storage_owners(tensor) == _OWN_STORAGES
+        and tensor.untyped_storage().resizable()  # else it is NumPy's, or a file
     )
 
 

@@ -16,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from . import recurrent
 from .chain import ParametrizationList
 from .classes import reclass
+from .memo import slot_of
 from .refinement import refine_on_forward
 
 # Which parameters took the place of one that left a model, for `swap_parameters`
@@ -92,6 +93,7 @@ def detach(module: nn.Module, name: str, tensor: Tensor) -> None:
     chains: Any = module._modules["parametrizations"]
     with undone_on_failure(module):
         chain = chains._modules.pop(name)
+        state.pop(slot_of(name), None)
         registry = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
         order = [*getattr(chain, "order", ()), name, *state[registry]]
         entries = {**state[registry], name: tensor}

@@ -16,7 +16,7 @@ from ..errors import path_of
 from .cache import innermost, read_in_scopes, value_in_trace
 from .calling import evaluate
 from .chain import ParametrizationList
-from .memo import remembered
+from .memo import remembered, slot_of
 from .refinement import catch_up_
 from .torch_state import (
     backward_pass,
@@ -29,10 +29,43 @@ from .torch_state import (
 
 def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
     """Return the getter of the property for a tensor."""
+    slot = slot_of(name)
 
     def get(self: Any) -> Tensor:  # noqa: C901  # one function, for speed
         if is_traced():
             return read_traced(self, name)
+        scope = innermost.scope
+        grad = is_grad_enabled()
+        if scope is None:
+            if not grad:
+                state = self.__dict__
+                memo = state.get(slot)
+                if memo is not None:
+                    value = memo.recall(state["_modules"])
+                    if value is not None:
+                        return value
+        # `Scope.serves` and `Entry.is_current`, written out for the common case
+        elif scope.simple and (
+            not grad or (backward_pass() < 0 and saved_tensor_hooks(True) is None)
+        ):
+            entries = scope.values[grad].get(id(self))
+            if entries is not None and name in entries:
+                value, host, chain, links, state, epoch, autocast, tensors = entries[
+                    name
+                ]
+                for registry, key, tensor, version in tensors:
+                    if registry.get(key) is not tensor or tensor._version != version:
+                        break
+                else:
+                    if (
+                        host() is self
+                        and links.get(name) is chain
+                        and state["_epoch"] == epoch
+                        and not state["_special"]
+                        and autocast is None
+                        and not is_any_autocast_enabled()
+                    ):
+                        return value
         try:
             chain = self._modules["parametrizations"]._modules[name]
             state = chain.__dict__  # reading attributes of a module is slow
@@ -42,38 +75,13 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
         try:
             if special and (value := _read_special(chain)) is not None:
                 return value
-            scope = innermost.scope
-            grad = is_grad_enabled()
-            if scope is None:
-                if grad:
-                    if state["_memo"] is not None:
-                        chain.forget()  # no second copy of a weight that trains
-                    return evaluate(chain, state)
-                if state["_volatile"]:
-                    return evaluate(chain, state)
-                memo = state["_memo"]
-                if memo is not None and (value := memo.recall(state)) is not None:
-                    return value
-                return remembered(chain)
-            # `Scope.serves` and `Entry.is_current`, written out for the common case
-            if scope.simple and (
-                not grad or (backward_pass() < 0 and saved_tensor_hooks(True) is None)
-            ):
-                entry = scope.values[grad].get(chain)
-                if entry is not None:
-                    value, epoch, autocast, tensors = entry
-                    for registry, key, tensor, version in tensors:
-                        if (
-                            registry.get(key) is not tensor
-                            or tensor._version != version
-                        ):
-                            break
-                    else:
-                        if epoch == state["_epoch"] and (
-                            autocast is None and not is_any_autocast_enabled()
-                        ):
-                            return value
-            return read_in_scopes(chain, self, scope, grad=grad)
+            if scope is not None:
+                return read_in_scopes(chain, self, name, scope, grad=grad)
+            if grad and state["_memo"] is not None:
+                chain.forget()  # no second copy of a weight that trains
+            if grad or state["_volatile"]:
+                return evaluate(chain, state)
+            return remembered(chain, self, name)
         except Exception as error:
             error.add_note(f"while computing `{path_of(self, name)}`")
             if isinstance(error, AttributeError):
