@@ -62,7 +62,7 @@ class ParametrizationList(EpochList):
     outside: Outside | None
     order: tuple[str, ...]
     shape: torch.Size
-    _moved: tuple[Tensor, Tensor, float]
+    _moved: tuple[Tensor, Tensor]
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _shared: bool  # with a shallow copy of the module
@@ -79,7 +79,8 @@ class ParametrizationList(EpochList):
     ) -> None:
         if len(modules) == 0:
             raise ValueError("ParametrizationList requires one or more modules.")
-        super().__init__(modules)
+        super().__init__()
+        self.__dict__["_modules"].update((str(i), m) for i, m in enumerate(modules))
         self.__dict__.update(  # not one by one: each would begin a new epoch
             _PRIVATE,
             _overrides=[],
@@ -103,11 +104,11 @@ class ParametrizationList(EpochList):
             originals = as_tuple(new)
             image = self.compute(*originals)
             check_image(image, value, where, unsafe=self.unsafe)
-        self.__dict__.update(
-            is_tensor=isinstance(new, Tensor),
-            ntensors=len(originals),
-            _moved=_distance(image, value),
-        )
+            self.__dict__.update(
+                is_tensor=isinstance(new, Tensor),
+                ntensors=len(originals),
+                _moved=_distance(image, value),
+            )
         if isinstance(new, Tensor):
             self._register("original", original)
             write(original, new)
@@ -116,17 +117,16 @@ class ParametrizationList(EpochList):
                 self._register(f"original{i}", like(original, tensor))
 
     def _register(self, name: str, tensor: Tensor) -> None:
-        if isinstance(tensor, nn.Parameter):
-            self.register_parameter(name, tensor)
-        else:
-            self.register_buffer(name, tensor)
+        kind = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
+        self.__dict__[kind][name] = tensor
 
     @property
     def moved(self) -> float:
         """How far registration moved the value, relative to its norm."""
-        distance, norm, rounding = self._moved
+        distance, norm = self._moved
         relative = float(distance) / max(float(norm), _TINY)
-        return 0.0 if relative <= rounding else relative
+        value = torch.empty(self.shape, dtype=self.originals()[0].dtype, device="meta")
+        return 0.0 if relative <= tolerance(value) else relative
 
     def originals(self) -> tuple[Tensor, ...]:
         """Return the free tensors."""
@@ -164,7 +164,7 @@ class ParametrizationList(EpochList):
             other.__dict__,
             **_PRIVATE,
             _overrides=[],
-            _moved=(torch.zeros(()), torch.ones(()), 0.0),
+            _moved=(torch.zeros(()), torch.ones(())),
             shape=shape,
             outside=None,
             order=(),
@@ -229,10 +229,9 @@ _PRIVATE: dict[str, Any] = {
 }
 
 
-@torch.no_grad()
-def _distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Return ``||new - old||``, ``||old||``, and which ratio is only rounding."""
+def _distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``||new - old||`` and ``||old||``."""
     if new.shape != old.shape:
-        return torch.tensor(float("nan")), torch.ones(()), 0.0
+        return torch.tensor(float("nan")), torch.ones(())
     norm = torch.linalg.vector_norm
-    return norm(new - old), norm(old), tolerance(old)
+    return norm(new - old), norm(old)

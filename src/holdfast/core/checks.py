@@ -138,4 +138,6 @@ def _is_finite(tensor: object) -> bool:
 
 def as_tuple(new: Any) -> tuple[Any, ...]:
     """Return one original or several as a tuple."""
+    if isinstance(new, Tensor):
+        return (new,)
     return tuple(new) if isinstance(new, Sequence) else (new,)

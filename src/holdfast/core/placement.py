@@ -70,8 +70,8 @@ def undone_on_failure(
     module: nn.Module, chain: nn.Module | None = None
 ) -> Generator[None]:
     """Put registries, hooks and class back when the block fails."""
-    parts = [part for part in (module, chain) if part is not None]
-    parts += [m for m in (module._modules.get("parametrizations"),) if m is not None]
+    chains = module._modules.get("parametrizations")
+    parts = [part for part in (module, chain, chains) if part is not None]
     before = [dict(part.__dict__) for part in parts]
     links = [dict(part._modules) for part in parts]
     cls = type(module)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -90,35 +88,44 @@ def register_parametrization(
             f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
             "`copy.deepcopy(parametrization)`."
         )
-    with Snapshot([parametrization]), _naming(where):
-        if not module.training:
-            parametrization.eval()
-        if is_parametrized(module, tensor_name):
-            _append(module, tensor_name, parametrization, where, unsafe=unsafe)
-        else:
-            original = _plain_tensor(module, tensor_name, where)
-            borrowed = borrows(module, tensor_name)
-            if borrowed:
-                original = like(original, original)
-            _check_domain(parametrization, original, where)
-            chain = ParametrizationList(
-                [parametrization], original, unsafe, outside=outside, where=where
-            )
-            attach(module, tensor_name, chain)
-            if not borrowed:
-                note_successors(original, chain.originals())
+    with Snapshot([parametrization]):
+        try:
+            if not module.training:
+                parametrization.eval()
+            if is_parametrized(module, tensor_name):
+                _append(module, tensor_name, parametrization, where, unsafe=unsafe)
+            else:
+                _begin(module, tensor_name, parametrization, where, unsafe, outside)
+        except Exception as error:
+            _name(error, where)
+            raise
     return module
 
 
-@contextmanager
-def _naming(where: Where) -> Generator[None]:
-    """Name the tensor in errors that a map raises, which does not know it."""
-    try:
-        yield
-    except Exception as error:
-        if f"`{where()}`" not in str(error) + "".join(getattr(error, "__notes__", [])):
-            error.add_note(f"while parametrizing `{where()}`")
-        raise
+def _begin(
+    module: nn.Module,
+    name: str,
+    map_: nn.Module,
+    where: Where,
+    unsafe: bool,  # noqa: FBT001  # as the chain takes it
+    outside: Outside | None,
+) -> None:
+    """Put a chain of one map in the place of a plain tensor."""
+    original = _plain_tensor(module, name, where)
+    borrowed = borrows(module, name)
+    if borrowed:
+        original = like(original, original)
+    _check_domain(map_, original, where)
+    chain = ParametrizationList([map_], original, unsafe, outside=outside, where=where)
+    attach(module, name, chain)
+    if not borrowed and not chain.is_tensor:
+        note_successors(original, chain.originals())
+
+
+def _name(error: Exception, where: Where) -> None:
+    """Name the tensor in an error that a map raised, which does not know it."""
+    if f"`{where()}`" not in str(error) + "".join(getattr(error, "__notes__", [])):
+        error.add_note(f"while parametrizing `{where()}`")
 
 
 def _has_state(map_: nn.Module) -> bool:
@@ -131,7 +138,7 @@ def _check_arguments(map_: object, outside: str | None, where: Where) -> None:
             f"`{where()}`: a parametrization is an instance of `nn.Module` with a "
             f"`forward`. Got {map_!r:.80}."
         )
-    if outside not in (None, *get_args(Outside)):
+    if outside is not None and outside not in get_args(Outside):
         raise InvalidTensorError(
             f'`{where()}`: outside has to be one of "error", "warn", "project" or '
             f"None. Got {outside!r}."
@@ -234,13 +241,14 @@ def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
 
 
 def _usable(tensor: Tensor | None, where: Where) -> Tensor:
+    """Refuse what cannot be an original."""
     if tensor is None or nn.parameter.is_lazy(tensor):
         raise InvalidTensorError(
             f"`{where()}` is {'None' if tensor is None else 'not initialized yet'}, "
             "so there is no tensor to parametrize. Give the module one first."
         )
     strides = zip(tensor.shape, tensor.stride(), strict=True)
-    if any(size > 1 and stride == 0 for size, stride in strides):
+    if not tensor.is_contiguous() and any(n > 1 and step == 0 for n, step in strides):
         raise InvalidTensorError(
             f"`{where()}` is {describe(tensor)} made by `expand`: several entries "
             "share one place in memory, so they cannot be set. Pass it on as a "

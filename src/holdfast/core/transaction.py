@@ -16,7 +16,10 @@ class Snapshot:
     """Put maps back, bit for bit, when the block fails."""
 
     def __init__(self, maps: Iterable[nn.Module]) -> None:
-        self._parts = [part for map_ in maps for part in map_.modules()]
+        self._parts = [*maps]
+        for part in self._parts:
+            if part._modules:
+                self._parts += [m for m in part._modules.values() if m is not None]
 
     def __enter__(self) -> None:
         """Copy what may move: attributes, registries and tensors."""
@@ -55,12 +58,13 @@ class Snapshot:
 def write(original: Tensor, new: Tensor) -> None:
     """Put a new value into an original, which stays the same object."""
     if not _is_alias(original, new):
-        with torch.no_grad():
-            same = new.shape == original.shape and new.dtype == original.dtype
-            if same and type(original) in PLAIN:
-                original.copy_(new.clone() if _overlap(original, new) else new)
-            else:
-                _replace(original, new.detach().clone())
+        new = new.detach()
+        same = new.shape == original.shape and new.dtype == original.dtype
+        if same and type(original) in PLAIN:
+            original.detach().copy_(new.clone() if _overlap(original, new) else new)
+        else:
+            with torch.no_grad():
+                _replace(original, new.clone())
     original.grad = None  # it was the slope at another point
 
 

@@ -34,18 +34,26 @@ def norm_except(V: Tensor, dim: int | None) -> Tensor:
         tensor([[5.],
                 [0.]])
     """
+    squares = _squares_except(V, dim)
+    zero = squares == 0
+    return squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+
+
+def _squares_except(V: Tensor, dim: int | None) -> Tensor:
+    """Return the sum of squares over all dimensions but ``dim``."""
     squares = (V * V.conj()).real if V.is_complex() else V * V
     if dim is None:
-        squares = squares.sum()
-    elif V.ndim > 1:
-        kept = axis(dim, V.ndim)
-        squares = squares.sum([d for d in range(V.ndim) if d != kept], keepdim=True)
-    positive = squares > 0
-    return torch.where(positive, torch.where(positive, squares, 1).sqrt(), 0)
+        return squares.sum()
+    if V.ndim == 1:
+        return squares
+    kept = axis(dim, V.ndim)
+    return squares.sum([d for d in range(V.ndim) if d != kept], keepdim=True)
 
 
 def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
     """Return V with its slices along ``dim`` rescaled to ``length``; zero stays zero.
+
+    A slice that is zero counts as one of norm 1, which gives it a finite slope.
 
     Example:
         >>> import torch
@@ -54,9 +62,9 @@ def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
         tensor([[6., 8.],
                 [0., 0.]])
     """
-    norm = norm_except(V, dim)
-    positive = norm > 0
-    return V * torch.where(positive, length / torch.where(positive, norm, 1), 0)
+    squares = _squares_except(V, dim)
+    # a quotient, which is exactly 1 where the length is the norm
+    return V * (length / squares.masked_fill(squares == 0, 1).sqrt())
 
 
 def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:

@@ -29,8 +29,8 @@ class WeightNorm(Parametrization):
 
     The norm runs over all dimensions but one. The right inverse is exact: g = ‖W‖ and
     V = W; a slice that is zero gets the direction of all ones, so that training can
-    leave zero. A zero slice of V gives zero, with a gradient of zero. Costs two passes
-    over the tensor.
+    leave zero. A zero slice of V gives zero, with the gradient of a slice of norm 1.
+    Costs two passes over the tensor.
 
     Args:
         dim: the dimension along which the slices lie, each with a length of its own;
@@ -78,7 +78,7 @@ class WeightNorm(Parametrization):
         length = norm_except(weight, self.dim)
         entries = weight.numel() // max(1, length.numel())
         uniform = 1 / math.sqrt(max(1, entries))
-        return length, torch.where(length > 0, weight, uniform)
+        return length, weight.masked_fill(length == 0, uniform)
 
     def translate(
         self, state: dict[str, Tensor], prefix: str, name: str, index: int
