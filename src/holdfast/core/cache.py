@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import ReferenceType, ref
 
 import torch
@@ -37,8 +37,8 @@ from .torch_state import (
 if TYPE_CHECKING:
     from .chain import ParametrizationList
 
-# by the `id` of the host, which a scope does not keep alive, and the tensor's name
-Entries = dict[int, dict[str, Entry]]
+# by `module.parametrizations`, not by the module, which no scope keeps alive; by name
+Entries = dict[nn.Module, dict[str, Entry]]
 
 
 class Scope:
@@ -72,6 +72,7 @@ class Scope:
         limits = (modules, frame, self.hooks)
         self.simple = limits == (None, None, None) and self.task < 0
         self.open = True
+        open_scopes.add(id(self))
         # by grad mode: a value without a graph must never reach training
         self.values: tuple[Entries, Entries] = ({}, {})
         if parent is not None and parent.simple and self.simple:
@@ -95,6 +96,7 @@ class Scope:
     def close(self) -> None:
         """Free every value, also where somebody still holds this scope."""
         self.open = self.simple = False
+        open_scopes.discard(id(self))
         parent = self.parent
         if parent is None or not parent.open or parent.values is not self.values:
             self.values[0].clear()
@@ -110,6 +112,9 @@ class _Innermost(threading.local):
 
 innermost = _Innermost()
 
+# By `id`, in all threads. Where it is empty no read has to look for its thread's.
+open_scopes: set[int] = set()
+
 
 def read_in_scopes(
     chain: ParametrizationList,
@@ -120,11 +125,12 @@ def read_in_scopes(
     grad: bool,
 ) -> Tensor:
     """Return the value that a scope holds, or compute it for the outermost one."""
+    chains = cast("nn.Module", host._modules["parametrizations"])
     serving: Scope | None = None
     while scope is not None:
         if scope.serves(host, grad=grad):
-            entry = scope.values[grad].get(id(host), _NONE).get(name)
-            if entry is not None and entry.is_current(host, chain):
+            entry = scope.values[grad].get(chains, _NONE).get(name)
+            if entry is not None and entry.is_current(chain):
                 return entry.value
             serving = scope
         scope = scope.parent
@@ -148,18 +154,21 @@ def _store(
         # without a version a change could not be seen
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
-        entries = scope.values[grad].setdefault(id(host), {})
-        entries[name] = Entry.of(host, chain, value)
+        chains = cast("nn.Module", host._modules["parametrizations"])
+        entries = scope.values[grad].setdefault(chains, {})
+        entries[name] = Entry.of(chains, chain, value)
         if value.grad_fn is not None:
-            value.register_hook(partial(_retire, ref(scope), id(host), name))
+            value.register_hook(partial(_retire, ref(scope), ref(chains), name))
     return value
 
 
-def _retire(scope: ReferenceType[Scope], host: int, name: str, _: Tensor) -> None:
+def _retire(
+    scope: ReferenceType[Scope], chains: ReferenceType[nn.Module], name: str, _: Tensor
+) -> None:
     """Drop a value whose graph is being used up: a second backward needs another."""
-    live = scope()
-    if live is not None:
-        live.values[True].get(host, _NONE).pop(name, None)
+    live = scope(), chains()
+    if live[0] is not None and live[1] is not None:
+        live[0].values[True].get(live[1], _NONE).pop(name, None)
 
 
 def _after_step(*_: object) -> None:

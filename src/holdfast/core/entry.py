@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from weakref import ReferenceType, ref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,6 @@ class Entry(NamedTuple):
     """A value, and the state of everything that it was computed from."""
 
     value: Tensor
-    host: ReferenceType[nn.Module]
     chain: ParametrizationList
     links: Mapping[str, nn.Module | None]  # where the host keeps its chains
     state: Mapping[str, Any]  # the chain's `__dict__`
@@ -38,32 +36,26 @@ class Entry(NamedTuple):
     tensors: tuple[tuple[Registry, str, Tensor, int], ...]
 
     @classmethod
-    def of(cls, host: nn.Module, chain: ParametrizationList, value: Tensor) -> Entry:
+    def of(cls, chains: nn.Module, chain: ParametrizationList, value: Tensor) -> Entry:
         """Note the present state of a chain beside the value just computed."""
-        links = cast("nn.Module", host._modules["parametrizations"])._modules
-        tensors = tuple((*found, found[2]._version) for found in tensors_of(chain))
-        state = chain.__dict__
         return cls(
             value=value,
-            host=ref(host),
             chain=chain,
-            links=links,
-            state=state,
-            epoch=state["_epoch"],
+            links=chains._modules,
+            state=chain.__dict__,
+            epoch=chain._epoch,
             autocast=autocast_of(value),
-            tensors=tensors,
+            tensors=tuple((*found, found[2]._version) for found in tensors_of(chain)),
         )
 
-    def is_current(self, host: nn.Module, chain: ParametrizationList) -> bool:
+    def is_current(self, chain: ParametrizationList) -> bool:
         """Tell whether nothing has changed since the value was computed."""
-        if self.host() is not host or self.chain is not chain:
+        if self.chain is not chain:
             return False
         for registry, name, tensor, version in self.tensors:
             if registry.get(name) is not tensor or tensor._version != version:
                 return False
-        return self.epoch == self.chain._epoch and (
-            self.autocast == autocast_of(self.value)
-        )
+        return self.epoch == chain._epoch and self.autocast == autocast_of(self.value)
 
 
 def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:
@@ -73,7 +65,7 @@ def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tens
             yield chain.__dict__, name, value  # as in a replica of DataParallel
     parts: list[nn.Module] = [chain]
     for part in parts:
-        for registry in (part.__dict__["_parameters"], part.__dict__["_buffers"]):
+        for registry in (part._parameters, part._buffers):
             for name, tensor in registry.items():
                 if tensor is not None:
                     yield registry, name, tensor

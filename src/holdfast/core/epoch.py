@@ -19,31 +19,11 @@ if TYPE_CHECKING:
     from .memo import Memo
 
 
-def _watched(registry: str) -> property:
-    """Return a property for a registry of tensors that begins a new epoch."""
-
-    def get(self: EpochList) -> Any:
-        self.forget()
-        return self.__dict__[registry]
-
-    def set_(self: EpochList, value: object) -> None:
-        self.forget()
-        self.__dict__[registry] = value
-
-    return property(get, set_)
-
-
 _epochs = itertools.count(1)  # one for all: an undone change never brings one back
 
 
 class EpochList(nn.ModuleList):
-    """A ``ModuleList`` with an epoch; everything here begins a new one.
-
-    The mechanism itself goes to the registries through ``__dict__``.
-    """
-
-    _parameters = _watched("_parameters")  # pyright: ignore
-    _buffers = _watched("_buffers")  # pyright: ignore
+    """A ``ModuleList`` with an epoch; every method here begins a new one."""
 
     _epoch: int
     _memo: ReferenceType[Memo] | None

@@ -3,14 +3,13 @@
 Note [What the memo may not see]
     A write through ``.data``, a NumPy alias or shared memory leaves the version of a
     tensor alone. Who wants to make one must first get hold of the tensor. So the memo
-    stores nothing while anyone but the module holds one (`_is_private`), and every way
-    to the originals drops what was stored (`core/epoch.py`). No version of an original
-    is looked at then. The tensors of a map, which may be in other hands, are.
+    stores nothing while anyone but the module holds one (`_is_private`), and looking
+    at the tensors of a chain from outside drops what was stored (`core/epoch.py`).
 
 Note [Cold reads]
     Serving a large model, hardly anything is in the processor's caches, and what counts
     is how many objects a read touches. So the memo lies in the dictionary of the host,
-    which a forward uses anyway, and has no more checks than the note above asks for.
+    which a forward uses anyway, and not in the chain, which is five objects further.
 """
 
 from __future__ import annotations
@@ -72,7 +71,9 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
         if storage_owners(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
         chain.drop_memo()
-        host.__dict__[slot_of(name)] = memo = Memo(host, Entry.of(host, chain, value))
+        chains = cast("nn.Module", host._modules["parametrizations"])
+        memo = Memo(host, Entry.of(chains, chain, value))
+        host.__dict__[slot_of(name)] = memo
         chain.__dict__["_memo"] = ref(memo)  # weak, as the memo holds the chain
     return memo.hand_out(value)
 
@@ -99,11 +100,7 @@ class Memo:
         self.value: Tensor | None = entry.value
         # tells the host from its copies, which may have the memo too
         self.modules: dict[str, nn.Module | None] | None = host._modules
-        self.autocast = entry.autocast
-        own = entry.state["_parameters"], entry.state["_buffers"]
-        self.tensors = tuple(
-            place for place in entry.tensors if all(place[0] is not r for r in own)
-        )
+        self.autocast, self.tensors = entry.autocast, entry.tensors
         self.last: tuple[int, Tensor | None] = (0, None)  # thread, alias
         self.lock = threading.Lock()
 
@@ -114,7 +111,7 @@ class Memo:
         """Return the alias if nothing has changed; ``modules`` are the host's."""
         if self.modules is not modules:
             return None
-        # Note [Cold reads]
+        # `Entry.is_current`, written out
         for registry, name, tensor, version in self.tensors:
             if registry.get(name) is not tensor or tensor._version != version:
                 return None

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import path_of
-from .cache import innermost, read_in_scopes, value_in_trace
+from .cache import innermost, open_scopes, read_in_scopes, value_in_trace
 from .calling import evaluate
 from .chain import ParametrizationList
 from .memo import remembered, slot_of
@@ -34,7 +34,7 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
     def get(self: Any) -> Tensor:  # noqa: C901  # one function, for speed
         if is_traced():
             return read_traced(self, name)
-        scope = innermost.scope
+        scope = innermost.scope if open_scopes else None
         grad = is_grad_enabled()
         if scope is None:
             if not grad:
@@ -48,18 +48,18 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
         elif scope.simple and (
             not grad or (backward_pass() < 0 and saved_tensor_hooks(True) is None)
         ):
-            entries = scope.values[grad].get(id(self))
-            if entries is not None and name in entries:
-                value, host, chain, links, state, epoch, autocast, tensors = entries[
-                    name
-                ]
+            try:
+                entry = scope.values[grad][self._modules["parametrizations"]][name]
+            except KeyError:
+                pass
+            else:
+                value, chain, links, state, epoch, autocast, tensors = entry
                 for registry, key, tensor, version in tensors:
                     if registry.get(key) is not tensor or tensor._version != version:
                         break
                 else:
                     if (
-                        host() is self
-                        and links.get(name) is chain
+                        links.get(name) is chain
                         and state["_epoch"] == epoch
                         and not state["_special"]
                         and autocast is None

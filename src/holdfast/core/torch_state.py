@@ -6,6 +6,7 @@ because each is called on the way of every read.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,13 +15,48 @@ from torch import Tensor
 
 _C = cast("Any", torch._C)
 
+
+class _HookStack(threading.local):
+    """The hooks on saved tensors that are active in a thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.hooks: list[object] = []
+
+
+def watched_saved_tensor_hooks(autograd: Any) -> Callable[[bool], object]:
+    """Return a stand-in for what torch before 2.7 does not have.
+
+    It cannot tell which hooks are active, so it has to be noted as they come and go.
+    """
+    stack = _HookStack()
+    push, pop = (
+        autograd._push_saved_tensors_default_hooks,
+        autograd._pop_saved_tensors_default_hooks,
+    )
+
+    def noted_push(pack: object, unpack: object) -> None:
+        push(pack, unpack)
+        stack.hooks.append((pack, unpack))
+
+    def noted_pop() -> None:
+        pop()
+        stack.hooks.pop()
+
+    def top(_: bool) -> object:  # noqa: FBT001  # torch's signature
+        return stack.hooks[-1] if stack.hooks else None
+
+    autograd._push_saved_tensors_default_hooks = noted_push
+    autograd._pop_saved_tensors_default_hooks = noted_pop
+    return top
+
+
 is_traced: Callable[[], bool] = torch.compiler.is_dynamo_compiling
 is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 is_any_autocast_enabled: Callable[[], bool] = _C._is_any_autocast_enabled
 #: The hooks that a checkpoint or an offload has put on saved tensors, or ``None``.
-saved_tensor_hooks: Callable[[bool], object] = (
-    _C._autograd._top_saved_tensors_default_hooks
-)
+saved_tensor_hooks: Callable[[bool], object] = getattr(
+    _C._autograd, "_top_saved_tensors_default_hooks", None
+) or watched_saved_tensor_hooks(_C._autograd)
 #: The number of the backward pass that is running, or -1.
 backward_pass: Callable[[], int] = _C._current_graph_task_id
 #: The level of the innermost function transform (``vmap``, ``grad``), or ``None``.
