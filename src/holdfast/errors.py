@@ -73,19 +73,31 @@ def path_of(module: nn.Module, name: str = "") -> str:
     Without one it is ``Linear.weight``. A chain needs no name: it ends in its own.
     """
     best = ""
-    for root in dict.fromkeys(_modules_in_sight()):
-        for path, found in root.named_modules():
-            if found is module and path and path.count(".") >= best.count("."):
+    for root in {id(root): root for root in _modules_in_sight()}.values():
+        for path in _paths(root, module):
+            if path.count(".") >= best.count("."):
                 best = path
     if not name:
         return best.replace("parametrizations.", "") or "the tensor"
     return f"{best or type(module).__name__.removeprefix('Parametrized')}.{name}"
 
 
+def _paths(root: nn.Module, module: nn.Module) -> Iterator[str]:
+    """Yield where below a root a module is; also in one that is half made."""
+    seen, waiting = {id(root)}, [("", root)]
+    for path, part in waiting:
+        if part is module and path:
+            yield path
+        for name, below in part.__dict__.get("_modules", {}).items():
+            if below is not None and id(below) not in seen:
+                seen.add(id(below))
+                waiting.append((f"{path}.{name}" if path else name, below))
+
+
 def _modules_in_sight() -> Iterator[nn.Module]:
     frame = sys._getframe(1)
     while frame is not None:
         for value in list(frame.f_locals.values()):
-            if isinstance(value, nn.Module):
+            if issubclass(type(value), nn.Module):  # a proxy may fail `isinstance`
                 yield value
         frame = frame.f_back

@@ -135,7 +135,7 @@ def read_in_scopes(
             serving = scope
         scope = scope.parent
     if serving is None:
-        return chain.evaluate()
+        return chain.evaluate() if grad else remembered(chain, host, name)
     return _store(chain, host, name, serving, grad=grad)
 
 
@@ -146,10 +146,12 @@ def _store(
     chain: ParametrizationList, host: nn.Module, name: str, scope: Scope, *, grad: bool
 ) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
+    before = chain.versions()
     with trackable():
         value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
-        dispatch_modes() == scope.modes
+        chain.versions() == before  # else another thread has changed an original
+        and dispatch_modes() == scope.modes
         and not is_transformed(value)
         # without a version a change could not be seen
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
@@ -227,7 +229,7 @@ class cached(contextlib.ContextDecorator):
 
     def __init__(self, *modules: nn.Module) -> None:
         self.modules = modules
-        self._entered: list[Scope] = []
+        self._entered: dict[int, list[Scope]] = {}  # by thread
 
     def _recreate_cm(self) -> cached:
         """Give every call of a decorated function a scope of its own."""
@@ -242,7 +244,7 @@ class cached(contextlib.ContextDecorator):
         if self.modules:
             hosts = frozenset(_below(self.modules))
         scope = Scope(innermost.scope, hosts, _suspendable_frame(sys._getframe(1)))
-        self._entered.append(scope)
+        self._entered.setdefault(threading.get_ident(), []).append(scope)
         innermost.scope = scope
 
     def __exit__(self, *_: object) -> None:
@@ -250,7 +252,12 @@ class cached(contextlib.ContextDecorator):
         if is_traced():
             _exit_traced()
             return
-        self._entered.pop().close()
+        thread = threading.get_ident()
+        if not self._entered.get(thread):  # a generator, closed by another thread
+            thread = next(iter(self._entered))
+        self._entered[thread].pop().close()
+        if not self._entered[thread]:
+            del self._entered[thread]
         scope = innermost.scope
         while scope is not None and not scope.open:
             scope = scope.parent  # also past scopes that were left out of order

@@ -22,7 +22,7 @@ from .checks import (
 from .epoch import EpochList
 from .inversion import invert
 from .parametrization import Outside, Parametrization
-from .sharing import claim
+from .sharing import claim, parts_of
 from .transaction import Snapshot, like, write
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -90,6 +90,8 @@ class ParametrizationList(EpochList):
             shape=original.shape,
         )
         self._adopt(original, where or (lambda: "the tensor"))
+        if where is None:
+            self.settle()
         claim(self)
 
     def _adopt(self, original: Tensor, where: Where) -> None:
@@ -111,10 +113,16 @@ class ParametrizationList(EpochList):
             )
         if isinstance(new, Tensor):
             self._register("original", original)
-            write(original, new)
+            self.__dict__["_pending"] = new
         else:
             for i, tensor in enumerate(originals):
                 self._register(f"original{i}", like(original, tensor))
+
+    def settle(self) -> None:
+        """Write the original, which stays what it was until nothing can fail."""
+        new = self.__dict__.pop("_pending", None)
+        if new is not None:
+            write(self._original("original"), new)
 
     def _register(self, name: str, tensor: Tensor) -> None:
         kind = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
@@ -195,20 +203,25 @@ class ParametrizationList(EpochList):
                 originals, check_originals(self, new, originals, where), strict=True
             ):
                 write(original, tensor)
+        self.forget()  # another thread may have read meanwhile
 
-    def versions(self) -> tuple[int, ...]:
-        """Return the versions of the originals."""
-        return tuple(tensor._version for tensor in self.originals())
+    def versions(self) -> tuple[tuple[int, int], ...]:
+        """Return which tensors the originals are, and their versions."""
+        return tuple(
+            (id(tensor), -1 if tensor.is_inference() else tensor._version)
+            for tensor in self.originals()
+        )
 
     def is_deterministic(self) -> bool:
         """Tell whether every map says so and nothing is hooked into a call."""
+        parts = [part for map_ in self._modules.values() for part in parts_of(map_)]
         volatile = self.__dict__["_volatile"]
         if volatile is None:
             volatile = self.__dict__["_volatile"] = not all(
-                isinstance(map_, Parametrization) and map_.deterministic
-                for map_ in self._modules.values()
+                isinstance(part, Parametrization) and part.deterministic
+                for part in parts
             )
-        return not volatile and all(map(is_unhooked, self._modules.values()))
+        return not volatile and all(map(is_unhooked, parts))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memo": None, "_overrides": [], "_shared": False}

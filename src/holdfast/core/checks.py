@@ -57,11 +57,15 @@ def check_originals(
         )
     for i, (tensor, original) in enumerate(zip(tensors, originals, strict=True)):
         name = "original" if chain.is_tensor else f"original{i}"
-        like = (original.dtype, original.device)
-        if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.device) != like:
+        like = (original.dtype, original.device, original.layout)
+        if (
+            not isinstance(tensor, Tensor)
+            or (tensor.dtype, tensor.device, tensor.layout) != like
+        ):
             raise InvalidTensorError(
                 f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
-                f"`{name}` has dtype {original.dtype} and device {original.device}."
+                f"`{name}` has dtype {original.dtype}, device {original.device} and "
+                f"layout {original.layout}."
             )
         if tensor.shape != original.shape and not chain.unsafe:
             raise InvalidTensorError(

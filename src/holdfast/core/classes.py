@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import copyreg
 import threading
-import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -93,7 +92,8 @@ def original_class(cls: type[nn.Module]) -> type[nn.Module]:
     return cls
 
 
-def _shared_class(cls: type) -> type | None:
+def shared_class(cls: type) -> type | None:
+    """Return the shared class that a class is or derives from."""
     return next((c for c in cls.__mro__ if _NAMES in vars(c)), None)
 
 
@@ -139,29 +139,6 @@ def type_before_parametrizations(module: nn.Module) -> type:
     return original_class(cls) if is_parametrized(module) else cls
 
 
-def reclass(module: nn.Module, names: Iterable[str]) -> None:
-    """Give an instance the class for these parametrized names.
-
-    Classes that another tool has put on top (FSDP2's ``fully_shard``) stay on top.
-    """
-    cls = type(module)
-    old = _shared_class(cls) or cls
-    base = original_class(cls)
-    new = parametrized_class(base, frozenset(names)) if names else base
-    object.__setattr__(module, "__class__", _rebuild(cls, old, new))
-
-
-def _rebuild(cls: type, old: type, new: type) -> type:
-    """Return ``cls`` with the ancestor ``old`` replaced by ``new``."""
-    if cls is old:
-        return new
-    if not issubclass(cls, old):
-        return cls
-    bases = tuple(_rebuild(base, old, new) for base in cls.__bases__)
-    own = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-    return types.new_class(cls.__name__, bases, exec_body=lambda body: body.update(own))
-
-
 _classes: WeakValueDictionary[tuple[type, frozenset[str]], type] = WeakValueDictionary()
 _metaclasses: dict[type, type] = {type: ParametrizedMeta}
 _lock = threading.RLock()
@@ -192,7 +169,7 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
     if not any("__copy__" in vars(c) for c in base.__mro__):
         methods["__copy__"] = _copy
     if issubclass(base, nn.RNNBase):
-        methods |= recurrent.methods_of(cls, base)
+        methods |= recurrent.members_of(cls, base)
     for name, method in methods.items():
         type.__setattr__(cls, name, method)
     return cls
@@ -212,14 +189,14 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
         # that there is no attribute "weight" (R1).
         if name in managed and (error := failure_of(self, name)) is not None:
             raise error
-        if name == "parametrizations":
-            drop_memos(self)
+        _drop_memos(self, name)
         return cast("Any", super(cls, self)).__getattr__(name)
 
     def set_(self: nn.Module, name: str, value: object) -> None:
         if name in managed and chain_of(self, name) is not None:
             assign(self, name, value)  # also an nn.Parameter, which nn.Module registers
         else:
+            _drop_memos(self, name)
             super(cls, self).__setattr__(name, value)
 
     def load(self: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -229,15 +206,26 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
     return {
         "__getattr__": get_other,
         "__setattr__": set_,
+        "__delattr__": _deletion(cls),
         "_load_from_state_dict": load,
     }
 
 
-def drop_memos(module: nn.Module) -> None:
-    """Let no memo of a module's hand anything out: its chains are in other hands.
+def _deletion(cls: type) -> Callable[..., None]:
+    def delete(self: nn.Module, name: str) -> None:
+        _drop_memos(self, name)
+        super(cls, self).__delattr__(name)
+
+    return delete
+
+
+def _drop_memos(module: nn.Module, name: str) -> None:
+    """Let no memo of a module hand anything out once its chains are in other hands.
 
     Torch's own removal, for one, takes them away, and no memo looks for its chain.
     """
+    if name != "parametrizations":
+        return
     chains: Any = module.__dict__.get("_modules", {}).get("parametrizations")
     for chain in getattr(chains, "_modules", {}).values():
         if isinstance(chain, ParametrizationList):

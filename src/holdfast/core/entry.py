@@ -33,7 +33,8 @@ class Entry(NamedTuple):
     state: Mapping[str, Any]  # the chain's `__dict__`
     epoch: int
     autocast: tuple[bool, torch.dtype] | None
-    tensors: tuple[tuple[Registry, str, Tensor, int], ...]
+    #: where each tensor is, its version, and whether it wanted a gradient
+    tensors: tuple[tuple[Registry, str, Tensor, int, bool], ...]
 
     @classmethod
     def of(cls, chains: nn.Module, chain: ParametrizationList, value: Tensor) -> Entry:
@@ -45,15 +46,22 @@ class Entry(NamedTuple):
             state=chain.__dict__,
             epoch=chain._epoch,
             autocast=autocast_of(value),
-            tensors=tuple((*found, found[2]._version) for found in tensors_of(chain)),
+            tensors=tuple(
+                (registry, name, tensor, tensor._version, tensor.requires_grad)
+                for registry, name, tensor in tensors_of(chain)
+            ),
         )
 
     def is_current(self, chain: ParametrizationList) -> bool:
         """Tell whether nothing has changed since the value was computed."""
         if self.chain is not chain:
             return False
-        for registry, name, tensor, version in self.tensors:
-            if registry.get(name) is not tensor or tensor._version != version:
+        for registry, name, tensor, version, wanted in self.tensors:
+            if (
+                registry.get(name) is not tensor
+                or tensor._version != version
+                or tensor.requires_grad is not wanted
+            ):
                 return False
         return self.epoch == chain._epoch and self.autocast == autocast_of(self.value)
 

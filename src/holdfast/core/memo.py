@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
-from weakref import ref
+from weakref import getweakrefcount, ref
 
 import torch
 from torch import Tensor, nn
@@ -65,10 +65,13 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
         chain.drop_memo()
         return chain.evaluate()
     with trackable():
+        before = chain.versions()
         value = chain.evaluate()
         if type(value) is not Tensor or value.layout is not torch.strided:
             return value
-        if storage_owners(value) != _OWN_STORAGES:
+        if chain.versions() != before:
+            return value  # another thread has changed an original meanwhile
+        if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
         chain.drop_memo()
         chains = cast("nn.Module", host._modules["parametrizations"])
@@ -112,7 +115,7 @@ class Memo:
         if self.modules is not modules:
             return None
         # `Entry.is_current`, written out
-        for registry, name, tensor, version in self.tensors:
+        for registry, name, tensor, version, _ in self.tensors:
             if registry.get(name) is not tensor or tensor._version != version:
                 return None
         value = self.value
@@ -120,7 +123,9 @@ class Memo:
             autocast_of(value) if is_any_autocast_enabled() else None
         ):
             return None
-        if GLOBAL_HOOKS or GLOBAL_PRE_HOOKS or not _remembers.get():
+        if GLOBAL_HOOKS or GLOBAL_PRE_HOOKS or dispatch_modes():
+            return None
+        if not _remembers.get():
             return None
         thread, alias = self.last
         if (
@@ -162,14 +167,20 @@ def _is_private_storage(registry: Registry, name: str) -> bool:
     return (
         type(tensor) in PLAIN
         and not tensor.is_inference()
+        and not getweakrefcount(tensor)
         and not (tensor.device.type == "cpu" and tensor.is_shared())
-        and storage_owners(tensor) == _OWN_STORAGES
+        and _storage_holders(tensor) == _OWN_STORAGES
         and tensor.untyped_storage().resizable()  # else it is NumPy's, or a file
     )
 
 
+def _storage_holders(tensor: Tensor) -> tuple[int, int]:
+    """Count the tensors that share the memory, and who holds the storage itself."""
+    return storage_owners(tensor), sys.getrefcount(tensor.untyped_storage())
+
+
 _OWN_REFERENCES = _references({"": torch.empty(1)}, "")
-_OWN_STORAGES = storage_owners(torch.empty(1))
+_OWN_STORAGES = _storage_holders(torch.empty(1))
 
 
 class remember(contextlib.ContextDecorator):

@@ -15,8 +15,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import recurrent
 from .chain import ParametrizationList
-from .classes import reclass
 from .memo import slot_of
+from .reclassing import reclass
 from .refinement import refine_on_forward
 
 # Which parameters took the place of one that left a model, for `swap_parameters`
@@ -53,6 +53,7 @@ def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
         reclass(module, chains._modules)
         recurrent.release(module)
         refine_on_forward(module)
+        chain.settle()
 
 
 def _order(module: nn.Module, registry: str) -> tuple[str, ...]:
@@ -84,6 +85,8 @@ def undone_on_failure(
             part.__dict__.update(state)
             part._modules.clear()
             part._modules.update(modules)
+            if isinstance(part, ParametrizationList):
+                part.forget()
         raise
 
 

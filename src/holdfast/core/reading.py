@@ -54,8 +54,12 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
                 pass
             else:
                 value, chain, links, state, epoch, autocast, tensors = entry
-                for registry, key, tensor, version in tensors:
-                    if registry.get(key) is not tensor or tensor._version != version:
+                for registry, key, tensor, version, wanted in tensors:
+                    if (
+                        registry.get(key) is not tensor
+                        or tensor._version != version
+                        or (grad and tensor.requires_grad is not wanted)
+                    ):
                         break
                 else:
                     if (

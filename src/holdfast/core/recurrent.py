@@ -1,51 +1,83 @@
 """``nn.RNN``, ``nn.LSTM`` and ``nn.GRU``, which keep a list of their weights.
 
 The list, ``_flat_weights``, is what their forward computes with. Parametrized weights
-are in it only while a forward runs: then each is computed once, and between steps the
-module holds no value and no graph, so that it can be copied.
+are in it only for the forward that runs, in the thread that runs it: each is computed
+once, and between steps the module holds no value and no graph, and can be copied.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
+from .torch_state import is_traced
+
 
 class _Gone:
     """Stands for a weight that is no longer there."""
 
 
-def methods_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Callable[..., Any]]:
-    """Return the methods that the parametrized class ``cls`` of ``base`` needs."""
+class _Running(threading.local):
+    """The lists of the forwards that run in a thread, by the id of their modules."""
+
+    def __init__(self) -> None:
+        self.lists: dict[int, list[Tensor]] = {}
+
+
+_running = _Running()
+
+
+def members_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Any]:
+    """Return the members that the parametrized class ``cls`` of ``base`` needs."""
 
     @functools.wraps(base.forward)
     def forward(self: nn.RNNBase, *args: Any, **kwargs: Any) -> Any:
-        self.__dict__["_flat_weights"] = [
-            getattr(self, name) for name in self._flat_weights_names
-        ]
+        run: Callable[..., Any] = super(cls, self).forward  # type: ignore[misc]
+        if is_traced():
+            return run(*args, **kwargs)
+        _running.lists[id(self)] = _read(self)
         try:
-            return super(cls, self).forward(*args, **kwargs)  # type: ignore[misc]
+            return run(*args, **kwargs)
         finally:
-            release(self)
+            _running.lists.pop(id(self), None)
+
+    def set_state(self: nn.RNNBase, state: dict[str, Any]) -> None:
+        super(cls, self).__setstate__(state)  # type: ignore[misc]
+        release(self)
 
     return {
         "forward": forward,
+        "__setstate__": set_state,
+        "_flat_weights": property(_list_of, _ignore),
         # torch looks for changed weights before each forward and each copy
-        "_update_flat_weights": _leave,
+        "_update_flat_weights": _ignore,
         "_init_flat_weights": release,
     }
 
 
-def _leave(_: nn.RNNBase) -> None:
+def _read(module: nn.RNNBase) -> list[Tensor]:
+    return [getattr(module, name) for name in module._flat_weights_names]
+
+
+def _list_of(module: nn.RNNBase) -> list[Tensor]:
+    """Return the list of the forward that runs, or of what is plain."""
+    if is_traced():
+        return _read(module)
+    running = _running.lists.get(id(module))
+    return module.__dict__["_flat_weights"] if running is None else running
+
+
+def _ignore(*_: object) -> None:
     """Change nothing: the list is right at any time."""
 
 
 def release(module: nn.Module) -> None:
-    """Leave only plain weights in the list; anything else must be read again.
+    """Leave a list of the plain weights for the class that the module had before.
 
     A dead reference tells torch's own forward that a weight has changed, which keeps
     the module whole when torch itself removes the parametrization.

@@ -79,6 +79,10 @@ def register_parametrization(
         Lezcano-Casado, Trivializations for Gradient-Based Optimization on Manifolds,
         2019, https://arxiv.org/abs/1909.09501
     """
+    if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidTensorError(
+            f"A tensor to parametrize belongs to an `nn.Module`. Got {module!r:.80}."
+        )
     where = partial(path_of, module, tensor_name)
     _check_arguments(parametrization, outside, where)
     home = home_of(parametrization)
@@ -95,7 +99,14 @@ def register_parametrization(
             if is_parametrized(module, tensor_name):
                 _append(module, tensor_name, parametrization, where, unsafe=unsafe)
             else:
-                _begin(module, tensor_name, parametrization, where, unsafe, outside)
+                _begin(
+                    module,
+                    tensor_name,
+                    parametrization,
+                    where,
+                    unsafe=unsafe,
+                    outside=outside,
+                )
         except Exception as error:
             _name(error, where)
             raise
@@ -107,7 +118,8 @@ def _begin(
     name: str,
     map_: nn.Module,
     where: Where,
-    unsafe: bool,  # noqa: FBT001  # as the chain takes it
+    *,
+    unsafe: bool,
     outside: Outside | None,
 ) -> None:
     """Put a chain of one map in the place of a plain tensor."""
@@ -223,20 +235,31 @@ def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
 
 def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
     """Return the parameter or buffer to parametrize."""
-    if name == "parametrizations":
+    chains = getattr(module, "parametrizations", None)
+    if name == "parametrizations" or not _are_chains(chains):
         raise InvalidTensorError(
-            f"`{where()}`: a tensor of this name cannot be parametrized, because the "
-            "chains take the name. Rename it."
+            f"`{where()}`: the chains of a module are its `parametrizations`, and this "
+            f"{type(module).__name__} has an attribute of that name already. Rename it."
         )
     for registry in (module._parameters, module._buffers):
         if name in registry:
             return _usable(registry[name], where)
-    chains = module._modules.get("parametrizations")
     known = {*module._parameters, *module._buffers, *getattr(chains, "_modules", ())}
+    path, _, leaf = name.rpartition(".")
+    hint = did_you_mean(name, known)
+    if path:
+        hint = f" Pass the submodule `{path}` itself, and '{leaf}'."
     raise UnknownTensorError(
         f"`{where()}`: {original_class(type(module)).__name__} does not have a "
-        f"parameter, a buffer, or a parametrized element with name '{name}'."
-        f"{did_you_mean(name, known)}"
+        f"parameter, a buffer, or a parametrized element with name '{name}'.{hint}"
+    )
+
+
+def _are_chains(found: object) -> bool:
+    """Tell whether a module's ``parametrizations`` are none, or what they should be."""
+    return found is None or (
+        isinstance(found, nn.ModuleDict)
+        and all(isinstance(chain, nn.ModuleList) for chain in found._modules.values())
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import UnknownTensorError, did_you_mean, path_of
 from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
-from .placement import detach, note_successors
+from .placement import detach, note_successors, undone_on_failure
 from .refinement import movers
 from .sharing import disown
 from .transaction import write
@@ -61,7 +61,10 @@ def remove_parametrizations(
     with torch.no_grad():
         value = chain() if leave_parametrized else chain.original
     tensor, originals = _plain_again(chain, value)
-    detach(module, tensor_name, tensor)
+    with undone_on_failure(module):
+        detach(module, tensor_name, tensor)
+        if any(tensor is original for original in originals):
+            write(tensor, value)
     if isinstance(chain, ParametrizationList):
         disown(chain)
         for map_ in () if chain._shared else movers(chain):
@@ -72,10 +75,9 @@ def remove_parametrizations(
 
 
 def _plain_again(chain: Any, value: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the plain tensor with the value, or the one original with it."""
+    """Return a plain tensor with the value, or the original that is to have it."""
     originals = [*chain._parameters.values(), *chain._buffers.values()]
     if chain.is_tensor and not getattr(chain, "_shared", False):
-        write(originals[0], value)
         return originals[0], originals
     value = value.detach().clone(memory_format=torch.contiguous_format)
     if not chain._parameters:

@@ -9,42 +9,59 @@ from __future__ import annotations
 import gc
 import sys
 from typing import Any
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
-_homes: WeakKeyDictionary[nn.Module, ReferenceType[nn.ModuleList]]
-_homes = WeakKeyDictionary()
+# By identity: a module may be equal to another, or not be hashable
+_homes: Any = WeakIdKeyDictionary()
 
 
 def home_of(map_: nn.Module) -> nn.ModuleList | None:
     """Return the chain that already holds this map, if one does."""
-    home = _homes.get(map_, lambda: None)()
+    home = _home(map_)
     held = home is not None and any(m is map_ for m in home._modules.values())
     return home if held else None
 
 
-def forget_at_home(map_: nn.Module) -> None:
-    """Let the chain that holds a map use no value again that it computed before."""
-    home: Any = home_of(map_)
+def _home(part: nn.Module) -> nn.ModuleList | None:
+    home: ReferenceType[nn.ModuleList] | None = _homes.get(part)
+    return None if home is None else home()
+
+
+def forget_at_home(part: nn.Module) -> None:
+    """Let the chain that a map is part of use no value again that it computed."""
+    home: Any = _home(part)
     if home is not None:
         home.forget()
+
+
+def parts_of(map_: nn.Module) -> list[nn.Module]:
+    """Return a map and all modules below it."""
+    parts = [map_]
+    for part in parts:
+        if part._modules:
+            parts += [below for below in part._modules.values() if below is not None]
+    return parts
 
 
 def claim(chain: nn.ModuleList) -> None:
     """Note which maps the chain holds."""
     for map_ in chain._modules.values():
-        _homes[map_] = ref(chain)
+        for part in parts_of(map_):
+            _homes[part] = ref(chain)
 
 
 def disown(chain: nn.ModuleList) -> None:
     """Forget the maps of a chain that is no longer in use."""
     for map_ in chain._modules.values():
-        _homes.pop(map_, None)
+        for part in parts_of(map_):
+            _homes.pop(part, None)
 
 
 # The tensors of shallow copies that belong to another module: their names and ids
-_borrowed: WeakKeyDictionary[nn.Module, dict[str, int]] = WeakKeyDictionary()
+_borrowed: Any = WeakIdKeyDictionary()
 
 
 def borrow(module: nn.Module) -> None:

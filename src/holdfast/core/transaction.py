@@ -10,16 +10,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .entry import PLAIN
+from .sharing import parts_of
 
 
 class Snapshot:
     """Put maps back, bit for bit, when the block fails."""
 
     def __init__(self, maps: Iterable[nn.Module]) -> None:
-        self._parts = [*maps]
-        for part in self._parts:
-            if part._modules:
-                self._parts += [m for m in part._modules.values() if m is not None]
+        self._parts = [part for map_ in maps for part in parts_of(map_)]
 
     def __enter__(self) -> None:
         """Copy what may move: attributes, registries and tensors."""

@@ -61,8 +61,9 @@ def transfer_parametrizations_and_params(
             )
         copies[name] = _fitting_copy(from_module, to_module, name)
     with undone_on_failure(to_module):
-        for name, chain in copies.items():
-            _place(to_module, name, chain)
+        values = [_place(to_module, name, chain) for name, chain in copies.items()]
+        for target, value in filter(None, values):
+            write(target, value)
     return to_module
 
 
@@ -98,7 +99,10 @@ def _plain(module: nn.Module, name: str) -> Tensor | None:
     return module._buffers.get(name) if tensor is None else tensor
 
 
-def _place(module: nn.Module, name: str, chain: ParametrizationList) -> None:
+def _place(
+    module: nn.Module, name: str, chain: ParametrizationList
+) -> tuple[Tensor, Tensor] | None:
+    """Attach a chain; return a parameter that stays, and the value it is to have."""
     target = _plain(module, name)
     original = chain._parameters.get("original")
     if target is None:
@@ -108,8 +112,8 @@ def _place(module: nn.Module, name: str, chain: ParametrizationList) -> None:
         # the target's parameter stays the object that its optimizer knows
         chain._parameters["original"] = target
         attach(module, name, chain)
-        write(target, original)
-        return
+        return target, original
     attach(module, name, chain)
     if target is not None:
         note_successors(target, chain.originals())
+    return None
