@@ -7,11 +7,8 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..errors import NotInSetError, describe
-from ..linalg.exponential import (
-    matrix_exponential,
-    signed_logarithm,
-    symmetric_logarithm,
-)
+from ..linalg.exponential import matrix_exponential
+from ..linalg.logarithm import signed_logarithm, symmetric_logarithm
 from ..linalg.orthonormal import polish
 from ..linalg.precision import double, full_precision
 from ..linalg.structure import require_square
