@@ -159,7 +159,7 @@ def combine(coefficients: Sequence[float], basis: Sequence[Tensor]) -> Tensor:
         (c, B), *rest = rest
         total = torch.add(total, B, alpha=c)
     for c, B in rest:
-        total = total.add_(B, alpha=c)
+        total = torch.add(total, B, alpha=c)
     return total
 
 
@@ -183,25 +183,40 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     square = A @ A
     bound = _bound(square, 2)
     if not fixed:
-        top = float(bound.max()) if bound.numel() else 0.0
+        largest = _range(bound)[1]
         for program in programs[:-1]:
-            if top <= program.limit:
-                plan = Plan(program, 0, equal=True)
-                return _run(plan, torch.zeros_like(bound), [A, square])
+            if largest <= program.limit:
+                return _run(Plan(program, 0, equal=True), bound, [A, square])
     program = programs[-1]
     cube = square @ A
-    sums = square.detach().abs().sum(-1).amax(-1).sqrt()
-    bound = torch.minimum(torch.minimum(bound, sums), _bound(cube, 3))
+    bound = torch.minimum(bound, _bound(cube, 3))
+    if fixed or _range(bound)[1] > program.limit:
+        sums = square.detach().abs().sum(-1)
+        bound = torch.minimum(bound, sums.amax(-1).sqrt())
+    plan, halvings = _halved(program, bound, fixed=fixed)
+    return _run(plan, halvings, [A, square, cube])
+
+
+def _halved(program: Program, bound: Tensor, *, fixed: bool) -> tuple[Plan, Tensor]:
+    """Return how often to halve each matrix."""
     halvings = (bound / program.limit).log2().ceil().clamp_min(0)
     if fixed:
         most = _FIXED[halvings.dtype]
         halvings = torch.where(halvings > most, math.nan, halvings)
-        plan = Plan(program, most, equal=False)
-    else:
-        halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving
-        fewest, most = halvings.aminmax() if halvings.numel() else (0, 0)
-        plan = Plan(program, int(most), equal=bool(fewest == most))
-    return _run(plan, halvings, [A, square, cube])
+        return Plan(program, most, equal=False), halvings
+    halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving
+    fewest, most = _range(halvings)
+    return Plan(program, int(most), equal=fewest == most), halvings
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    """Return the least and the largest, as numbers."""
+    if values.ndim == 0:
+        return (float(values),) * 2
+    if values.numel() == 0:
+        return 0.0, 0.0
+    least, largest = values.aminmax()
+    return float(least), float(largest)
 
 
 def _bound(power: Tensor, degree: int) -> Tensor:
@@ -281,35 +296,56 @@ def gradient(
         swept = fused(fused(G, D, G, beta=2), G, D)
         G = swept if plan.equal else _where(halvings > j, swept, G)
     steps = plan.program.steps
-    terms: list[list[tuple[float, Tensor]]] = [[] for _ in range(len(steps) + 1)]
-    terms[-1].append((1.0, G))
+    sums = [_Sum([], []) for _ in range(len(steps) + 1)]
+    sums[-1].terms.append((1.0, G))
     for m in reversed(range(1, len(steps))):
         added, left, right = steps[m]
-        G = _total(terms[m + 1])
+        G = sums[m + 1].total()
         Y = A if right == (1.0,) else saved.pop()
         if left is right:
-            _spread(terms, left, fused(G @ Y.mH, Y.mH, G))
+            _spread(sums, left, fused(G @ Y.mH, Y.mH, G))
         else:
-            X = saved.pop()
-            _spread(terms, left, G @ Y.mH)
-            _spread(terms, right, X.mH @ G)
-        _spread(terms, added, G)
-    square = _total(terms[1])
-    square = square + square.mH.contiguous()  # twice the symmetric part
-    slope = fused(_total(terms[0]), square, A, sign=-1)
-    return (slope - slope.mH.contiguous()).mul_(scale / 2)
+            _spread(sums, right, saved.pop().mH, G)
+            _spread(sums, left, G, Y.mH)
+        _spread(sums, added, G)
+    square = sums[1].total()
+    square = square.mH.contiguous().add_(square)  # twice the symmetric part
+    slope = fused(sums[0].total(), square, A, sign=-1)
+    return slope.mH.contiguous().sub_(slope).mul_(scale / -2)
 
 
-def _spread(
-    terms: list[list[tuple[float, Tensor]]], coefficients: Row, G: Tensor
-) -> None:
-    for i, c in enumerate(coefficients):
+class _Sum(NamedTuple):
+    """Multiples of tensors and products of two, to be added up."""
+
+    terms: list[tuple[float, Tensor]]
+    products: list[tuple[Tensor, Tensor]]
+
+    def total(self) -> Tensor:
+        if not self.terms:
+            X, Y = self.products.pop()
+            self.terms.append((1.0, X @ Y))
+        total = combine(*zip(*self.terms, strict=True))  # pyright: ignore
+        for X, Y in self.products:
+            total = _accumulate(total, X, Y)
+        return total
+
+
+def _accumulate(C: Tensor, X: Tensor, Y: Tensor) -> Tensor:
+    """Add a product in place."""
+    if C.ndim == 2:
+        return C.addmm_(X, Y)
+    return C.baddbmm_(X, Y) if C.ndim == 3 else C.add_(X @ Y)
+
+
+def _spread(sums: list[_Sum], row: Row, X: Tensor, Y: Tensor | None = None) -> None:
+    """Add multiples of X, or of X Y, to the gradients of the basis."""
+    if Y is not None and row[-1] == 1 and not any(row[:-1]):
+        sums[len(row) - 1].products.append((X, Y))
+        return
+    G = X if Y is None else X @ Y
+    for i, c in enumerate(row):
         if c:
-            terms[i].append((c, G))
-
-
-def _total(terms: list[tuple[float, Tensor]]) -> Tensor:
-    return combine(*zip(*terms, strict=True))  # pyright: ignore[reportArgumentType]
+            sums[i].terms.append((c, G))
 
 
 def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import chebyshev
+from .chebyshev import derivative, evaluate, gradient
 from .precision import double
 from .rotation import plane_rotation, space_rotation
 from .structure import require_square
+from .tracing import traced
 
 
 def skew_exponential(A: Tensor) -> Tensor:
@@ -45,64 +46,40 @@ def skew_exponential(A: Tensor) -> Tensor:
         return ((A - A.mH) / 2).exp()
     if n < 4 and not A.is_complex():
         return plane_rotation(A) if n == 2 else space_rotation(A)
-    if _traced(A):
-        return chebyshev.evaluate(A, fixed=True).value
-    return _SkewExponential.apply(A)[0]
-
-
-def _traced(A: Tensor) -> bool:
-    """Tell whether values may be missing, or the operations are being recorded."""
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or A.is_meta
-        or type(A) not in (Tensor, nn.Parameter)
-    )
+    if traced(A):
+        return evaluate(A, fixed=True).value
+    return _SkewExponential.apply(A)
 
 
 class _SkewExponential(torch.autograd.Function):
-    """The exponential with a backward sweep over what the forward one left.
+    """The exponential with a sweep back over what the way forward left.
 
-    Derivatives of derivatives are taken of `chebyshev.derivative`, which is made of
-    ordinary operations.
+    Derivatives of derivatives, and in forward mode, are ordinary operations.
     """
 
     @staticmethod
-    def forward(A: Tensor) -> Any:  # noqa: ANN401
-        value, plan, halvings, tensors = chebyshev.evaluate(
-            A, fixed=A.device.type != "cpu"
-        )
-        return value, plan, halvings, *tensors
+    def forward(ctx: Any, A: Tensor) -> Tensor:  # noqa: ANN401
+        """Evaluate, and keep the factors of the products."""
+        fixed = A.device.type != "cpu"
+        value, ctx.plan, halvings, tensors = evaluate(A, fixed=fixed)
+        ctx.save_for_backward(A, halvings, *tensors)
+        ctx.save_for_forward(A, halvings)
+        return value
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ANN401
-        (A,), (_, ctx.plan, *rest) = inputs, output
-        ctx.others = [None] * (1 + len(rest))
-        ctx.mark_non_differentiable(*rest)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(A, *rest)
-        ctx.save_for_forward(A, rest[0])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ANN401
-        if grads[0] is None:
-            return None
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the skew gradient; the fast way unless it is differentiated again."""
         A, halvings, *tensors = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return chebyshev.gradient(A, grads[0], ctx.plan, halvings, tensors)
-        slope = chebyshev.derivative(A.mH, grads[0], ctx.plan, halvings)
+            return gradient(A, grads[0], ctx.plan, halvings, tensors)
+        slope = derivative(A.mH, grads[0], ctx.plan, halvings)
         return (slope - slope.mH) / 2
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:  # noqa: ANN401
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the derivative in a skew direction."""
         A, halvings = ctx.saved_tensors
-        slope = chebyshev.derivative(A, tangents[0], ctx.plan, halvings)
-        return slope, *ctx.others
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, A: Tensor) -> Any:  # noqa: ANN401
-        output = _SkewExponential.apply(A.movedim(in_dims[0], 0))
-        return output, tuple(0 if isinstance(x, Tensor) else None for x in output)
+        return derivative(A, tangents[0], ctx.plan, halvings)
 
 
 def matrix_exponential(A: Tensor) -> Tensor:
