@@ -50,9 +50,7 @@ def space_rotation(A: Tensor) -> Tensor:
                 [0., 1., 0.],
                 [0., 0., 1.]])
     """
-    x, y, z = (
-        (A[..., i, j] - A[..., j, i]) / 2 for i, j in ((2, 1), (0, 2), (1, 0))
-    )
+    x, y, z = ((A[..., i, j] - A[..., j, i]) / 2 for i, j in ((2, 1), (0, 2), (1, 0)))
     square = x * x + y * y + z * z
     cos, sinc, versed = _coefficients(square)
     vx, vy, vz = versed * x, versed * y, versed * z
