@@ -1,36 +1,6 @@
-r"""Polynomials for the exponential of skew matrices, with their derivatives.
+"""The exponential of skew matrices by polynomials, and its derivatives.
 
-Note [Programs]
-    A polynomial is a list of steps. Beginning with the basis :math:`(A)`, each one
-    adds a product of two combinations, and a third combination, of what is there:
-
-    .. math::
-        B_{m+1} = \sum_i b_i B_i + \Big(\sum_i u_i B_i\Big) \Big(\sum_i v_i B_i\Big).
-
-    The last one is the value, :math:`\exp(A) - I`. No step contains the identity:
-    adding n small products to a large diagonal is what costs digits in the usual form.
-
-Note [Intervals]
-    A is normal with an imaginary spectrum, so the error in the spectral norm is that of
-    the scalar polynomial on :math:`i[-\theta, \theta]`. There a Chebyshev expansion of
-    degree m is :math:`2^m` times better than a Taylor series, but beyond it explodes:
-    the norm has to be bounded from above. A larger A is halved s times, and the result
-    squared, as :math:`\exp(2A) - I = 2D + D^2` for :math:`D = \exp(A) - I`.
-
-    ====== ======== ===================== ================================
-    degree products :math:`\theta`        error of the value, of the slope
-    ====== ======== ===================== ================================
-    4      2        0.08 (single)         1.7e-9, 5.3e-7
-    8      3        1.0 (single)          1.1e-8, 8.5e-7
-    12     4        2.8 (single)          2.3e-8, 1.3e-6
-    12     4        0.5 (double)          4.8e-18, 1.6e-15
-    ====== ======== ===================== ================================
-
-    The slope is worst at the end of the interval, and ten times better inside.
-
-References:
-    Bader, Blanes, Casas and Seydaoğlu, An Efficient Algorithm to Compute the
-    Exponential of Skew-Hermitian Matrices, 2021, https://arxiv.org/abs/2103.10132
+The polynomials are in `linalg/programs.py`.
 """
 
 from __future__ import annotations
@@ -43,87 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Row = tuple[float, ...]
-
-
-class Step(NamedTuple):
-    """One product of a program, see Note [Programs]; rows may be short."""
-
-    added: Row
-    left: Row
-    right: Row
-
-
-@dataclass(frozen=True)
-class Program:
-    """A polynomial, and the norm up to which it is one of the exponential."""
-
-    limit: float
-    steps: tuple[Step, ...]
-
-
-def _degree_12(limit: float, k: Row, r: Row, left: Row, out: Row) -> Program:
-    steps = (
-        Step((), (1.0,), (1.0,)),  # A²
-        Step((), (0.0, 1.0), (1.0,)),  # A³
-        Step(r, k, k),
-        Step(out, (*left, 1.0), (0.0, 0.0, 0.0, 1.0)),
-    )
-    return Program(limit, steps)
-
-
-_SINGLE = (
-    Program(
-        0.08,
-        (
-            Step((), (1.0,), (1.0,)),
-            Step(
-                (0.99999989335608661, 0.4999999680056884),
-                (0.0, 1.0),
-                (0.16660001066571857, 0.041653335110975668),
-            ),
-        ),
-    ),
-    Program(
-        1.0,
-        (
-            Step((), (1.0,), (1.0,)),
-            Step((), (0.0, 1.0), (0.10461919276006633, 0.026246185209736941)),
-            Step(
-                (0.99999990524943393, 0.49999997362171768, 0.55004185482913271),
-                (0.0, 0.66256216525458575, 1.0),
-                (0.16469468443454989, 0.015092515943963566, 0.035016001384638251),
-            ),
-        ),
-    ),
-    _degree_12(
-        2.8,
-        (-0.16147740954600604, -0.019276415427985857, -0.0065081394658218197),
-        (0.077303283844149891, 0.072532606777184495, 0.0046399702982671562),
-        (1.1016893084764999, 0.03676803801834622, 0.013170239176232021),
-        (
-            0.57340882689339999,
-            -0.13529679005385376,
-            -0.020015877569585513,
-            5.5184081183684364,
-        ),
-    ),
-)
-
-_DOUBLE = (
-    _degree_12(
-        0.5,
-        (-0.13279639882635544, -0.020246075153068258, -0.0067513975339938089),
-        (0.091147280392080162, 0.089800213889707152, 0.0054331918717544287),
-        (1.1252072739168554, 0.018667493672894253, 0.012410002184564837),
-        (
-            0.46822162653214577,
-            -0.23767340009205237,
-            -0.038577287951159365,
-            5.8342758136101296,
-        ),
-    ),
-)
+from .programs import DOUBLE, SINGLE, Program, Row, Step
 
 # Halvings where the host may not look at the norm: up to 358 in single precision, 256
 # in double. What is larger becomes NaN there.
@@ -179,7 +69,7 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
         fixed: do the same work whatever the values are, so that they stay on the
             device and the operations can be traced.
     """
-    programs = _DOUBLE if A.dtype in (torch.float64, torch.complex128) else _SINGLE
+    programs = DOUBLE if A.dtype in (torch.float64, torch.complex128) else SINGLE
     square = A @ A
     bound = _bound(square, 2)
     if not fixed:
@@ -212,7 +102,8 @@ def _halved(program: Program, bound: Tensor, *, fixed: bool) -> tuple[Plan, Tens
 def _range(values: Tensor) -> tuple[float, float]:
     """Return the least and the largest, as numbers."""
     if values.ndim == 0:
-        return (float(values),) * 2
+        value = float(values)
+        return value, value
     if values.numel() == 0:
         return 0.0, 0.0
     least, largest = values.aminmax()
@@ -277,9 +168,9 @@ def gradient(
     r"""Return the skew gradient, by a sweep back through the program.
 
     A product Z = X Y costs two, :math:`\bar X = \bar Z Y^H` and
-    :math:`\bar Y = X^H \bar Z`. Of :math:`A^2` only the symmetric part S of the gradient
-    matters, which contributes the skew part of -2 S A: one product. Nothing is scaled
-    to the size of G, so that its scale changes no digit.
+    :math:`\bar Y = X^H \bar Z`. Of the gradient of :math:`A^2` only the symmetric part
+    S matters, which contributes the skew part of -2 S A: one product. Nothing is
+    scaled to the size of G, so that its scale changes no digit.
 
     Args:
         A: the matrix.
@@ -321,20 +212,19 @@ class _Sum(NamedTuple):
     products: list[tuple[Tensor, Tensor]]
 
     def total(self) -> Tensor:
-        if not self.terms:
-            X, Y = self.products.pop()
+        products = self.products
+        if len(self.terms) < 2 and products:  # nothing of our own to add to
+            (X, Y), *products = products
             self.terms.append((1.0, X @ Y))
         total = combine(*zip(*self.terms, strict=True))  # pyright: ignore
-        for X, Y in self.products:
-            total = _accumulate(total, X, Y)
+        for X, Y in products:
+            if total.ndim > 3:
+                total.add_(X @ Y)
+            elif total.ndim == 3:
+                total.baddbmm_(X, Y)
+            else:
+                total.addmm_(X, Y)
         return total
-
-
-def _accumulate(C: Tensor, X: Tensor, Y: Tensor) -> Tensor:
-    """Add a product in place."""
-    if C.ndim == 2:
-        return C.addmm_(X, Y)
-    return C.baddbmm_(X, Y) if C.ndim == 3 else C.add_(X @ Y)
 
 
 def _spread(sums: list[_Sum], row: Row, X: Tensor, Y: Tensor | None = None) -> None:

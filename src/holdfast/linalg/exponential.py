@@ -15,9 +15,10 @@ from .tracing import traced
 
 
 def skew_exponential(A: Tensor) -> Tensor:
-    r"""Return :math:`\exp(A)` of a skew matrix, orthogonal; unitary of a skew-Hermitian.
+    r"""Return :math:`\exp(A)` of a skew matrix, an orthogonal one.
 
-    The gradient is that on skew matrices, a skew one. Real 2 x 2 and 3 x 3 matrices
+    Unitary, where A is skew-Hermitian. The gradient is that on skew matrices, a skew
+    one. Real 2 x 2 and 3 x 3 matrices
     have closed forms. All others take Chebyshev polynomials, see `linalg/chebyshev.py`:
     three or four products and s squarings, and seven and 2 s more for the gradient.
     s = 0 for most matrices of norm below 2, and it grows by one with each doubling.

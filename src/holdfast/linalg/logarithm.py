@@ -50,12 +50,16 @@ _NEAR = 0.1  # eigenvalues closer to -1 get real planes
 def skew_logarithm(Q: Tensor) -> Tensor:
     r"""Return a skew A with :math:`\exp(A) = Q`, the principal one.
 
-    Q is a rotation, or any unitary matrix. The Hermitian
-    :math:`\cos\varphi\, (Q + Q^H)/2 - i \sin\varphi\, (Q - Q^H)/2` has the eigenvectors
-    of Q, and the eigenvalues :math:`\cos(\theta - \varphi)`, all different for a
-    generic :math:`\varphi`. So :math:`A = V \mathrm{diag}(i\theta) V^H` by one Hermitian
-    eigendecomposition, which is done in double precision. Its eigenvalues are in
-    :math:`[-i\pi, i\pi]`. See Note [Half turns].
+    Q is a rotation, or any unitary matrix, with eigenvalues :math:`e^{i\theta}`. The
+    Hermitian matrix
+
+    .. math::
+        \cos\varphi\, (Q + Q^H)/2 - i \sin\varphi\, (Q - Q^H)/2
+
+    has its eigenvectors V, and the eigenvalues :math:`\cos(\theta - \varphi)`, all
+    different for a generic :math:`\varphi`. One eigendecomposition in double precision
+    gives :math:`A = V \mathrm{diag}(i\theta) V^H` with
+    :math:`-\pi \le \theta \le \pi`. See Note [Half turns].
 
     Note [Half turns]
         Where a real Q has eigenvalues next to -1, those at both sides of the cut are

@@ -21,7 +21,7 @@ def traced(X: Tensor) -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         or torch._C._are_functorch_transforms_active()
         or X.is_meta
         or type(X) not in (Tensor, nn.Parameter)
