@@ -255,9 +255,10 @@ def test_zero_is_mapped_to_the_identity_with_the_identity_as_derivative(dtype):
         A, G = torch.zeros(n, n, dtype=dtype), normal(n, n, dtype=dtype)
         assert torch.equal(linalg.skew_exponential(A), torch.eye(n, dtype=dtype))
         expected = skew_part(G)
-        assert relative(
-            slope(linalg.skew_exponential, A, G), expected + 1e-30
-        ) <= 2e-6 * (torch.finfo(dtype).bits < 64 or dtype == torch.complex64) + 1e-14
+        assert (
+            relative(slope(linalg.skew_exponential, A, G), expected + 1e-30)
+            <= 2e-6 * (torch.finfo(dtype).bits < 64 or dtype == torch.complex64) + 1e-14
+        )
 
 
 def test_blocks_stay_blocks():

@@ -15,14 +15,17 @@ from torch import Tensor
 
 from .programs import DOUBLE, SINGLE, Program, Row, Step
 
-# Halvings where the host may not look at the norm: up to 358 in single precision, 256
-# in double. What is larger becomes NaN there.
-_FIXED = {torch.float32: 7, torch.float64: 9}
+# Halvings where the host may not look at the norm: its bound may be 358 in single
+# precision, 256 in double. What is larger becomes NaN there.
+_FIXED = 7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which program, and how many squarings follow; for all of a batch if ``equal``."""
+    """Which program, and how many squarings follow.
+
+    If they are ``equal`` for all of a batch, the program itself halves its argument.
+    """
 
     program: Program
     squarings: int
@@ -71,32 +74,31 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     """
     programs = DOUBLE if A.dtype in (torch.float64, torch.complex128) else SINGLE
     square = A @ A
-    bound = _bound(square, 2)
-    if not fixed:
-        largest = _range(bound)[1]
-        for program in programs[:-1]:
-            if largest <= program.limit:
-                return _run(Plan(program, 0, equal=True), bound, [A, square])
-    program = programs[-1]
-    cube = square @ A
-    bound = torch.minimum(bound, _bound(cube, 3))
-    if fixed or _range(bound)[1] > program.limit:
-        sums = square.detach().abs().sum(-1)
-        bound = torch.minimum(bound, sums.amax(-1).sqrt())
-    plan, halvings = _halved(program, bound, fixed=fixed)
-    return _run(plan, halvings, [A, square, cube])
+    basis, bound = [A, square], _bound(square, 2)
+    for program in programs[-1:] if fixed else programs:
+        for degree in program.degrees[len(basis) :]:
+            X, Y = _factors(program.steps[len(basis) - 1], basis)
+            basis.append(X @ Y)
+            bound = torch.minimum(bound, _bound(basis[-1], degree))
+        if not fixed and _range(bound)[1] <= program.limit:
+            return _run(Plan(program, 0, equal=True), bound, basis)
+    bound = torch.minimum(bound, square.detach().abs().sum(-1).amax(-1).sqrt())
+    plan, halvings = _halved(programs[-1], bound, fixed=fixed)
+    return _run(plan, halvings, basis)
 
 
 def _halved(program: Program, bound: Tensor, *, fixed: bool) -> tuple[Plan, Tensor]:
     """Return how often to halve each matrix."""
     halvings = (bound / program.limit).log2().ceil().clamp_min(0)
     if fixed:
-        most = _FIXED[halvings.dtype]
+        most = _FIXED
         halvings = torch.where(halvings > most, math.nan, halvings)
         return Plan(program, most, equal=False), halvings
     halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving
     fewest, most = _range(halvings)
-    return Plan(program, int(most), equal=fewest == most), halvings
+    if fewest == most:
+        return Plan(program.halved(int(most)), int(most), equal=True), halvings
+    return Plan(program, int(most), equal=False), halvings
 
 
 def _range(values: Tensor) -> tuple[float, float]:
@@ -121,23 +123,20 @@ def _bound(power: Tensor, degree: int) -> Tensor:
     return norm.sqrt() if degree == 2 else norm.pow(1 / degree)
 
 
-def _scale(plan: Plan, halvings: Tensor) -> float | Tensor:
-    if plan.equal:
-        return 0.5**plan.squarings
+def _scale(halvings: Tensor) -> Tensor:
     return torch.exp2(-halvings)[..., None, None]
 
 
 def _run(plan: Plan, halvings: Tensor, basis: list[Tensor]) -> Evaluation:
     """Evaluate the program, given the first powers of A."""
-    if plan.squarings:
-        scale = _scale(plan, halvings)
-        basis = [B * scale ** (j + 1) for j, B in enumerate(basis)]
+    if not plan.equal:
+        scale, degrees = _scale(halvings), plan.program.degrees
+        basis = [B * scale**d for B, d in zip(basis, degrees, strict=False)]
     tensors: list[Tensor] = []
     for m, step in enumerate(plan.program.steps):
         X, Y = _factors(step, basis)
-        if m > 0:
-            tensors += [] if X is basis[0] else [X]
-            tensors += [] if Y is basis[0] or Y is X else [Y]
+        tensors += [] if X is basis[0] else [X]
+        tensors += [] if Y is basis[0] or Y is X else [Y]
         if m + 1 >= len(basis):
             basis.append(_product(step, basis, X, Y))
     D = basis[-1]
@@ -151,7 +150,7 @@ def _run(plan: Plan, halvings: Tensor, basis: list[Tensor]) -> Evaluation:
 
 def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     X = combine(step.left, basis)
-    return X, X if step.left is step.right else combine(step.right, basis)
+    return X, X if step.left == step.right else combine(step.right, basis)
 
 
 def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tensor:
@@ -168,9 +167,10 @@ def gradient(
     r"""Return the skew gradient, by a sweep back through the program.
 
     A product Z = X Y costs two, :math:`\bar X = \bar Z Y^H` and
-    :math:`\bar Y = X^H \bar Z`. Of the gradient of :math:`A^2` only the symmetric part
-    S matters, which contributes the skew part of -2 S A: one product. Nothing is
-    scaled to the size of G, so that its scale changes no digit.
+    :math:`\bar Y = X^H \bar Z`. The square of an odd power Y costs one: of its gradient
+    only the symmetric part S matters, and of :math:`-(S Y + Y S)` any matrix that has
+    the same skew part, -2 S Y. Nothing is scaled to the size of G, so that its scale
+    changes no digit.
 
     Args:
         A: the matrix.
@@ -179,8 +179,8 @@ def gradient(
         halvings: as evaluated.
         tensors: as evaluated.
     """
-    scale = _scale(plan, halvings) if plan.squarings else 1.0
-    A = A * scale if plan.squarings else A
+    scale = 1.0 if plan.equal else _scale(halvings)
+    A = A if plan.equal else A * scale
     saved = list(tensors)
     for j in reversed(range(plan.squarings)):
         D = saved.pop().mH
@@ -189,19 +189,19 @@ def gradient(
     steps = plan.program.steps
     sums = [_Sum([], []) for _ in range(len(steps) + 1)]
     sums[-1].terms.append((1.0, G))
-    for m in reversed(range(1, len(steps))):
+    for m in reversed(range(len(steps))):
         added, left, right = steps[m]
         G = sums[m + 1].total()
         Y = A if right == (1.0,) else saved.pop()
-        if left is right:
-            _spread(sums, left, fused(G @ Y.mH, Y.mH, G))
-        else:
+        if left != right:
             _spread(sums, right, saved.pop().mH, G)
             _spread(sums, left, G, Y.mH)
+        elif _is_unit(left):
+            _spread(sums, left, G.mH.contiguous().add_(G), Y.mH)
+        else:
+            _spread(sums, left, fused(G @ Y.mH, Y.mH, G))
         _spread(sums, added, G)
-    square = sums[1].total()
-    square = square.mH.contiguous().add_(square)  # twice the symmetric part
-    slope = fused(sums[0].total(), square, A, sign=-1)
+    slope = sums[0].total()
     return slope.mH.contiguous().sub_(slope).mul_(scale / -2)
 
 
@@ -227,9 +227,13 @@ class _Sum(NamedTuple):
         return total
 
 
+def _is_unit(row: Row) -> bool:
+    return row[-1] == 1 and not any(row[:-1])
+
+
 def _spread(sums: list[_Sum], row: Row, X: Tensor, Y: Tensor | None = None) -> None:
     """Add multiples of X, or of X Y, to the gradients of the basis."""
-    if Y is not None and row[-1] == 1 and not any(row[:-1]):
+    if Y is not None and _is_unit(row):
         sums[len(row) - 1].products.append((X, Y))
         return
     G = X if Y is None else X @ Y
@@ -244,8 +248,8 @@ def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor) -> Tensor:
     It is made of ordinary operations, differentiable to every order, and costs three
     times the value. Its adjoint is the same function at ``A.mH``.
     """
-    if plan.squarings:
-        scale = _scale(plan, halvings)
+    if not plan.equal:
+        scale = _scale(halvings)
         A, H = A * scale, H * scale
     basis, slopes = [A], [H]
     for step in plan.program.steps:

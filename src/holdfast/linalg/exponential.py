@@ -18,15 +18,15 @@ def skew_exponential(A: Tensor) -> Tensor:
     r"""Return :math:`\exp(A)` of a skew matrix, an orthogonal one.
 
     Unitary, where A is skew-Hermitian. The gradient is that on skew matrices, a skew
-    one. Real 2 x 2 and 3 x 3 matrices
-    have closed forms. All others take Chebyshev polynomials, see `linalg/chebyshev.py`:
-    three or four products and s squarings, and seven and 2 s more for the gradient.
-    s = 0 for most matrices of norm below 2, and it grows by one with each doubling.
+    one. Real 2 x 2 and 3 x 3 matrices have closed forms. All others take Chebyshev
+    polynomials and squarings, see `linalg/programs.py`. In single precision that is 2
+    to 4 products of size n up to a norm of about two, and 3 to 7 for the gradient; in
+    double 5 and 8. Each doubling adds one squaring, and two products for the gradient.
 
     Where the host may not look at the norm (on another device than the CPU, and while
-    tracing) there are always 7 squarings in single and 9 in double precision, of which
-    each matrix uses those that it needs. That takes 11 products and 21 more for the
-    gradient, and matrices of a norm above 250 to 350 become NaN.
+    tracing) there are always 7 squarings, of which each matrix uses those that it
+    needs: 11 or 12 products, and 21 or 22 for the gradient. The norm may be 100; for
+    most matrices 200. What is too large gives NaN there.
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.
 
