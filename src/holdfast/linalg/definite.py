@@ -23,7 +23,8 @@ def symmetric_exponential(S: Tensor) -> Tensor:
         V \big(\Phi \circ (V^H G V)\big) V^H, \qquad
         \Phi_{ij} = \frac{e^{\lambda_i} - e^{\lambda_j}}{\lambda_i - \lambda_j},
 
-    in which :math:`\Phi` is smooth where eigenvalues meet. Single precision is computed
+    in which :math:`\Phi` is smooth where eigenvalues meet. Tracers, which do not know
+    this formula, get `matrix_exponential`. Single precision is computed
     in double: a rounding of S in its largest eigenvalue would be one of exp(S) in the
     exponent.
 

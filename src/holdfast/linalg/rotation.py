@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# cos, sin(x)/x and (1 - cos x)/x² as series in x²: below 1 the last term is under 1e-18
-_TERMS = 9
+# Of the series in x² < 1: what they leave out is below 1e-9 and 1e-19
+_SINGLE_TERMS, _DOUBLE_TERMS = 5, 9
 
 
 def plane_rotation(A: Tensor) -> Tensor:
@@ -67,7 +67,8 @@ def _coefficients(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     small = square < 1
     inner, outer = torch.where(small, square, 0), torch.where(small, 1, square)
     sinc, versed = torch.ones_like(inner), torch.ones_like(inner)
-    for j in range(_TERMS, 0, -1):
+    terms = _DOUBLE_TERMS if square.dtype == torch.float64 else _SINGLE_TERMS
+    for j in range(terms, 0, -1):
         sinc = 1 - sinc * inner / (2 * j * (2 * j + 1))
         versed = 1 - versed * inner / ((2 * j + 1) * (2 * j + 2))
     angle = outer.sqrt()
