@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import func
 from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
 import holdfast
@@ -513,6 +514,22 @@ def test_export_records_ordinary_operations():
     for Y in (X, 20 * X):
         expected = linalg.skew_exponential(Y - Y.mT)
         assert_close(exported.module()(Y), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", ["fx, real", "fx, fake", "jit"])
+@pytest.mark.parametrize("kind", ["skew", "symmetric"])
+def test_other_tracers_record_what_is_right_for_other_norms(how, kind):
+    if kind == "skew":
+        function, tolerance = of_any(linalg.skew_exponential), 1e-13
+    else:
+        function, tolerance = (lambda X: linalg.symmetric_exponential(X + X.mT)), 1e-9
+    X = normal(4, 4) / 8
+    if how == "jit":
+        recorded = torch.jit.trace(function, X)
+    else:
+        recorded = make_fx(function, tracing_mode=how[4:])(X)
+    assert_close(recorded(8 * X), function(8 * X), rtol=tolerance, atol=tolerance)
 
 
 def test_dynamo_records_one_graph():
