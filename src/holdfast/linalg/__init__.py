@@ -4,8 +4,10 @@ Nothing here keeps state, changes an argument or knows about modules.
 """
 
 from .cayley import cayley_inverse, cayley_signs, cayley_transform
-from .exponential import matrix_exponential, signed_logarithm, symmetric_logarithm
+from .definite import symmetric_exponential, symmetric_logarithm
+from .exponential import matrix_exponential, skew_exponential
 from .householder import diagonal_signs, reflections, reflectors
+from .logarithm import signed_logarithm, skew_logarithm
 from .norms import axis, divide, norm_except, rescale
 from .orthonormal import complete, orthogonality, polar, polish, positive_qr
 from .power import matricize, power_iteration, rayleigh
@@ -38,7 +40,10 @@ __all__ = [
     "rescale",
     "signed_logarithm",
     "skew",
+    "skew_exponential",
+    "skew_logarithm",
     "symmetric",
+    "symmetric_exponential",
     "symmetric_logarithm",
     "tolerance",
 ]

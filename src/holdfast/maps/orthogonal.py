@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError
 from ..linalg.cayley import cayley_inverse, cayley_transform
-from ..linalg.exponential import matrix_exponential
+from ..linalg.exponential import skew_exponential
 from ..linalg.householder import diagonal_signs, reflections, reflectors
 from ..linalg.orthonormal import complete, polish, positive_qr
 from ..linalg.precision import double, full_precision
@@ -255,7 +255,7 @@ class Orthogonal(Parametrization):
         A = lower - lower.mH
         if self.orthogonal_map == "cayley":
             return cayley_transform(A)[..., :k]
-        return matrix_exponential(A)[..., :k]
+        return skew_exponential(A)[..., :k]
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Move the base, or set the signs, and return the coordinates."""
