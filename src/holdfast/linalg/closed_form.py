@@ -1,0 +1,162 @@
+"""Functions with derivatives of their own, in every mode of torch's.
+
+Note [Rules]
+    A rule says how a function is computed and differentiated, in pure functions of
+    tensors. `closed_form` makes of it what autograd, `torch.func` and the compiler can
+    use. Derivatives are written in differentiable operations on what is kept, and only
+    inputs and outputs are kept: so derivatives of every order are right. What a
+    derivative would like to reuse is an output too, behind the value, that nobody but
+    the derivatives sees.
+
+    In a derivative nothing is written in place: under `vmap` one factor may have a
+    batch that another lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+Tensors = tuple[Tensor | None, ...]
+
+
+class Rule(Protocol):
+    """What `closed_form` needs to know of a function; all methods are static."""
+
+    __name__: str
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
+        """Return the value, and behind it what the derivatives reuse.
+
+        Inputs have the same number of batch dimensions; optional ones may be None.
+        """
+        ...
+
+    @staticmethod
+    def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
+        """Return those inputs and outputs that the derivatives need."""
+        ...
+
+    @staticmethod
+    def vjp(kept: Any, needs: Any, *grads: Any) -> Tensors:  # noqa: ANN401
+        """Return the gradients of the inputs; those not needed may be None.
+
+        The gradient of the value is there; those of the other outputs may be None.
+        """
+        ...
+
+    @staticmethod
+    def jvp(kept: Any, *tangents: Any) -> Tensors:  # noqa: ANN401
+        """Return the tangents of all outputs; a constant input has the tangent None."""
+        ...
+
+
+class _Batched(Function):
+    """The rule of `vmap` for functions of batches: the mapped dimension comes first."""
+
+    @classmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        info: Any,  # noqa: ANN401
+        in_dims: tuple[int | None, ...],
+        *inputs: Tensor | None,
+    ) -> tuple[Sequence[Tensor], tuple[int, ...]]:
+        moved = [
+            x
+            if x is None
+            else x.expand(info.batch_size, *x.shape)
+            if dim is None
+            else x.movedim(dim, 0)
+            for x, dim in zip(inputs, in_dims, strict=True)
+        ]
+        outputs: Any = cls.apply(*moved)
+        return outputs, (0,) * len(outputs)
+
+
+def closed_form(rule: type[Rule]) -> Callable[..., Tensor]:
+    """Return the function that a rule describes. See Note [Rules].
+
+    Example:
+        >>> import torch
+        >>> class Square:
+        ...     @staticmethod
+        ...     def forward(X):
+        ...         return (X * X,)
+        ...
+        ...     @staticmethod
+        ...     def keep(inputs, outputs):
+        ...         return inputs
+        ...
+        ...     @staticmethod
+        ...     def vjp(kept, needs, G):
+        ...         return (2 * kept[0] * G,)
+        ...
+        ...     @staticmethod
+        ...     def jvp(kept, dX):
+        ...         return (2 * kept[0] * dX,)
+        >>> torch.func.jacfwd(torch.func.grad(closed_form(Square)))(torch.tensor(3.0))
+        tensor(2.)
+    """
+    eager, traced = _eager(rule), _traced(rule)
+
+    def function(*inputs: Tensor | None) -> Tensor:
+        if torch.compiler.is_compiling():
+            return traced.apply(*inputs)  # pyright: ignore[reportReturnType]
+        return eager.apply(*inputs)[0]  # pyright: ignore[reportReturnType, reportOptionalSubscript]
+
+    return function
+
+
+def _eager(rule: type[Rule]) -> type[Function]:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ANN401
+        kept = rule.keep(inputs, output)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.set_materialize_grads(False)
+        ctx.like = output[0].shape, output[0].dtype, output[0].device
+
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: ANN401
+        if grads[0] is None:
+            shape, dtype, device = ctx.like
+            grads = (torch.zeros(shape, dtype=dtype, device=device), *grads[1:])
+        return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, *grads)
+
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
+        return rule.jvp(ctx.saved_tensors, *tangents)
+
+    members = {
+        "forward": staticmethod(rule.forward),
+        "setup_context": staticmethod(setup_context),
+        "backward": staticmethod(backward),
+        "jvp": staticmethod(jvp),
+    }
+    return type(rule.__name__, (_Batched,), members)
+
+
+def _traced(rule: type[Rule]) -> type[Function]:
+    """Return the function for the compiler, which refuses `jvp` and `vmap`.
+
+    It differentiates once, so that nothing but the value need be an output.
+    """
+
+    def forward(ctx: Any, *inputs: Tensor | None) -> Tensor:  # noqa: ANN401
+        outputs = rule.forward(*inputs)
+        kept = rule.keep(inputs, outputs)
+        ctx.present = [x is not None for x in kept]
+        ctx.save_for_backward(*[x for x in kept if x is not None])
+        ctx.others = len(outputs) - 1
+        return outputs[0]
+
+    def backward(ctx: Any, G: Tensor) -> Any:  # noqa: ANN401
+        saved = iter(ctx.saved_tensors)
+        kept = tuple(next(saved) if there else None for there in ctx.present)
+        grads = rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
+        return grads if len(grads) > 1 else grads[0]
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    return type(rule.__name__, (Function,), members)

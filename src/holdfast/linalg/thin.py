@@ -1,0 +1,278 @@
+r"""Orthonormal columns by the Cayley transform, without a square matrix of that size.
+
+Note [Thin]
+    With :math:`\Omega` skew of size k and K of size (n - k) x k, let
+
+    .. math::
+        A = \begin{pmatrix} \Omega & -K^H \\ K & 0 \end{pmatrix}, \qquad
+        S = I - \Omega/2 + K^H K/4, \qquad X = S^{-1}.
+
+    S is the Schur complement of the lower block in I - A/2, so the first k columns of
+    the Cayley transform of A are :math:`[2X - I;\ K X]`: one inverse of size k, and
+    thin products. For a cotangent [G; H] of them, and
+    :math:`P = X^H (2G + K^H H) X^H`, the gradients are P/2 for :math:`\Omega`, and
+    :math:`H X^H - K (P + P^H)/4` for K.
+
+    At a base point B, of orthonormal columns, the coordinates are an n x k matrix Z.
+    With :math:`C = B^H Z` they stand for :math:`\Omega = C - C^H` and
+    :math:`K = Z - B C`, which is orthogonal to B, and the value is
+    :math:`B (2X - I) + K X`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidTensorError
+from .cayley import cayley_signs
+from .closed_form import Tensors, closed_form
+from .inverse import invert_accretive
+from .products import add_product, scaled_product
+from .structure import require_square
+
+
+def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
+    """Return the inverse of I - Omega/2 + K^H K/4."""
+    S = add_product(Omega, K.mH, K, alpha=0.25, beta=-0.5)
+    S.diagonal(dim1=-2, dim2=-1).add_(1)
+    return invert_accretive(S)
+
+
+def _minus_identity(X: Tensor) -> Tensor:
+    """Return 2X - I."""
+    identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
+    return torch.sub(2 * X, identity)
+
+
+def _resolvent_tangent(
+    X: Tensor, K: Tensor, dOmega: Tensor | None, dK: Tensor | None
+) -> Tensor:
+    if dK is None:
+        dS = torch.zeros_like(X)
+    else:
+        half = K.mH @ dK
+        dS = (half + half.mH) / 4
+    if dOmega is not None:
+        dS = dS - dOmega / 2
+    return scaled_product(X @ dS, X, -1)
+
+
+class _Thin:
+    @staticmethod
+    def forward(Omega: Tensor, K: Tensor) -> tuple[Tensor]:
+        X = _resolvent(Omega, K)
+        return (torch.cat([_minus_identity(X), K @ X], -2),)
+
+    @staticmethod
+    def keep(inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor]) -> Tensors:
+        return outputs[0], inputs[1]
+
+    @staticmethod
+    def _split(Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inverse X, out of its place in the value."""
+        k = Q.shape[-1]
+        identity = torch.eye(k, dtype=Q.dtype, device=Q.device)
+        return (Q[..., :k, :] + identity) / 2, Q[..., k:, :]
+
+    @staticmethod
+    def vjp(kept: tuple[Tensor, Tensor], needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
+        Q, K = kept
+        k = Q.shape[-1]
+        X, _ = _Thin._split(Q)
+        upper, lower = G[..., :k, :], G[..., k:, :]
+        gX = add_product(upper, K.mH, lower, beta=2)
+        P = X.mH @ gX @ X.mH
+        gK = scaled_product(K, P + P.mH, -0.25)
+        return P / 2, add_product(gK, lower, X.mH)
+
+    @staticmethod
+    def jvp(
+        kept: tuple[Tensor, Tensor], dOmega: Tensor | None, dK: Tensor | None
+    ) -> Tensors:
+        Q, K = kept
+        X, _ = _Thin._split(Q)
+        dX = _resolvent_tangent(X, K, dOmega, dK)
+        below = K @ dX if dK is None else add_product(dK @ X, K, dX)
+        return (torch.cat([2 * dX, below], -2),)
+
+
+class _ThinAt:
+    @staticmethod
+    def forward(Z: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        C = base.mH @ Z
+        K = add_product(Z, base, C, alpha=-1)
+        X = _resolvent(C - C.mH, K)
+        return add_product(K @ X, base, _minus_identity(X)), X, K
+
+    @staticmethod
+    def keep(inputs: tuple[Tensor, Tensor], outputs: Any) -> Tensors:  # noqa: ANN401
+        return *inputs, *outputs[1:]
+
+    @staticmethod
+    def vjp(
+        kept: tuple[Tensor, Tensor, Tensor, Tensor],
+        needs: tuple[bool, bool],
+        G: Tensor,
+        gX: Tensor | None,
+        gK: Tensor | None,
+    ) -> Tensors:
+        Z, base, X, K = kept
+        total = add_product(base.mH @ G, K.mH, G, beta=2)
+        if gX is not None:
+            total = total + gX
+        P = X.mH @ total @ X.mH
+        through = scaled_product(K, P + P.mH, -0.25)
+        if gK is not None:
+            through = through + gK
+        through = add_product(through, G, X.mH)
+        gC = add_product((P - P.mH) / 2, base.mH, through, alpha=-1)
+        gbase = None
+        if needs[1]:
+            C = base.mH @ Z
+            gbase = add_product(Z @ gC.mH, through, C.mH, alpha=-1)
+            gbase = add_product(gbase, G, _minus_identity(X).mH)
+        return add_product(through, base, gC), gbase
+
+    @staticmethod
+    def jvp(
+        kept: tuple[Tensor, Tensor, Tensor, Tensor],
+        dZ: Tensor | None,
+        dbase: Tensor | None,
+    ) -> Tensors:
+        Z, base, X, K = kept
+        dC = torch.zeros_like(X) if dZ is None else base.mH @ dZ
+        if dbase is not None:
+            dC = dC + dbase.mH @ Z
+        dK = scaled_product(base, dC, -1)
+        if dZ is not None:
+            dK = dK + dZ
+        if dbase is not None:
+            dK = dK - dbase @ (base.mH @ Z)
+        dX = _resolvent_tangent(X, K, dC - dC.mH, dK)
+        dQ = 2 * base @ dX + dK @ X + K @ dX
+        if dbase is not None:
+            dQ = dQ + dbase @ _minus_identity(X)
+        return dQ, dX, dK
+
+
+_thin, _thin_at = closed_form(_Thin), closed_form(_ThinAt)
+
+
+def thin_cayley(Omega: Tensor, K: Tensor) -> Tensor:
+    r"""Return the first k columns of the Cayley transform of [[Omega, -K^H], [K, 0]].
+
+    They are orthonormal for a skew ``Omega``. No n x n matrix is made: it costs about
+    4nk² operations and an inverse of size k, and its gradient 6nk². See Note [Thin].
+
+    Shape: ``(*batch, k, k), (*batch, n - k, k) -> (*batch, n, k)``.
+
+    Example:
+        >>> import torch
+        >>> thin_cayley(torch.zeros(1, 1), torch.tensor([[2.0], [0.0]]))
+        tensor([[0.],
+                [1.],
+                [0.]])
+    """
+    require_square(Omega)
+    _require_columns(K, Omega)
+    return _thin(Omega, K)
+
+
+def thin_cayley_at(Z: Tensor, base: Tensor) -> Tensor:
+    r"""Return the point of coordinates ``Z`` around one with orthonormal columns.
+
+    Zero coordinates are the base point, and the derivative there is
+    :math:`dZ \mapsto dZ - B\, dZ^H B`. Only Z counts up to the Hermitian part of
+    :math:`B^H Z`. Costs 10nk² operations and an inverse of size k, and as much again
+    for the gradient. See Note [Thin].
+
+    Shape: ``(*batch, n, k), (*batch, n, k) -> (*batch, n, k)``; the base may lack
+        leading dimensions.
+
+    Example:
+        >>> import torch
+        >>> thin_cayley_at(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [0.0]]))
+        tensor([[0.],
+                [1.]])
+    """
+    _require_columns(Z, Z)
+    return _thin_at(Z, base.expand_as(Z))
+
+
+def thin_cayley_inverse(
+    Q: Tensor, signs: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return Omega, K and signs D with ``thin_cayley(Omega, K) * D == Q``.
+
+    They exist for every Q with orthonormal columns; see Note [Signs] of the Cayley
+    transform. For the blocks U and V of Q D,
+
+    .. math::
+        X = (U + I)/2, \qquad K = V X^{-1}, \qquad
+        \Omega = 2 (I + K^H K/4 - X^{-1}).
+
+    Shape:
+        ``(*batch, n, k), (*batch, k) -> (*batch, k, k), (*batch, n - k, k), (*batch, k)``.
+
+    Example:
+        >>> import torch
+        >>> Omega, K, signs = thin_cayley_inverse(torch.tensor([[0.0], [1.0]]))
+        >>> K
+        tensor([[2.]])
+    """
+    _require_columns(Q, Q)
+    k = Q.shape[-1]
+    if signs is None:
+        signs = cayley_signs(Q[..., :k, :])
+    signed = Q * signs.unsqueeze(-2)
+    return *_coordinates(signed[..., :k, :], signed[..., k:, :]), signs
+
+
+def thin_cayley_inverse_at(
+    Q: Tensor, base: Tensor, signs: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Return Z and signs D with ``thin_cayley_at(Z, base) * D == Q``.
+
+    Of all such Z it is the tangent one: :math:`B^H Z` is skew.
+
+    Shape: ``(*batch, n, k), (*batch, n, k) -> (*batch, n, k), (*batch, k)``.
+
+    Example:
+        >>> import torch
+        >>> Q, base = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]])
+        >>> thin_cayley_inverse_at(Q, base)[0]
+        tensor([[0.],
+                [2.]])
+    """
+    _require_columns(Q, Q)
+    upper = base.mH @ Q
+    if signs is None:
+        signs = cayley_signs(upper)
+    lower = add_product(Q, base.expand_as(Q), upper, alpha=-1) * signs.unsqueeze(-2)
+    Omega, K = _coordinates(upper * signs.unsqueeze(-2), lower)
+    return add_product(K, base.expand_as(Q), Omega, alpha=0.5), signs
+
+
+def _coordinates(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Omega and K for the blocks of the value."""
+    identity = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device)
+    inverse = 2 * torch.linalg.inv_ex(U + identity)[0]  # of X
+    K = V @ inverse
+    # The Hermitian part of the formula is zero but for rounding.
+    return inverse.mH - inverse, K
+
+
+def _require_columns(X: Tensor, Omega: Tensor) -> None:
+    """Raise unless ``X`` is tall, or the part below a matrix of as many columns."""
+    if X.ndim < 2 or X.shape[-1] != Omega.shape[-1] or X.ndim != Omega.ndim:
+        raise InvalidTensorError(
+            f"Expected as many columns in shape {tuple(X.shape)} as in "
+            f"shape {tuple(Omega.shape)}."
+        )
+    if X is Omega and X.shape[-2] < X.shape[-1]:
+        raise InvalidTensorError(
+            f"Expected at least as many rows as columns. Got shape {tuple(X.shape)}."
+        )
