@@ -9,7 +9,8 @@ Note [Rules]
     the derivatives sees.
 
     In a derivative nothing is written in place: under `vmap` one factor may have a
-    batch that another lacks.
+    batch that another lacks. And parts are taken by `split`, since `vmap` as gradcheck
+    uses it has no rule for a slice that is the whole.
 """
 
 from __future__ import annotations

@@ -27,12 +27,14 @@ import torch
 from torch import Tensor
 
 from .closed_form import closed_form
+from .precision import double
 from .products import add_product, scaled_product
 from .structure import require_square
 
-# The largest blocks that are not halved: of single matrices, of batches, in a traced
-# graph (which should stay small), and where products alone are used.
-_SINGLE, _BATCHED, _TRACED, _PRODUCTS = 32, 16, 128, 512
+# The largest blocks that are not halved: of single matrices, of batches of less than
+# eight and of more, in a traced graph (which should stay small), and where products
+# alone are used.
+_SINGLE, _FEW, _MANY, _TRACED, _PRODUCTS = 64, 32, 16, 128, 512
 
 # The schedule of `inverse_by_products` converges for norms of N up to this.
 _LARGEST = 1e7
@@ -93,7 +95,8 @@ def invert_accretive(S: Tensor) -> Tensor:
         return _by_halves(S, _PRODUCTS)
     if torch.compiler.is_compiling():
         return _by_halves(S, _TRACED)
-    leaf = _SINGLE if S.ndim == 2 or S.shape[0] == 1 else _BATCHED
+    count = 1 if S.ndim == 2 else S.shape[0]
+    leaf = _SINGLE if count == 1 else _FEW if count < 8 else _MANY
     M = _by_halves(S, leaf)
     if S.shape[-1] > leaf and type(S) is Tensor and S.device.type == "cpu":
         for _ in range(_REFINEMENTS):
@@ -106,16 +109,16 @@ def invert_accretive(S: Tensor) -> Tensor:
 def _residual(S: Tensor, M: Tensor) -> Tensor:
     """Return how far M S x is from a fixed x of unit entries, in root mean square."""
     n = S.shape[-1]
-    x = torch.arange(1, n + 1, device=S.device, dtype=torch.float64).square().sin()
-    x = torch.where(x < 0, -1.0, 1.0).to(S.dtype)
-    off = (M @ (S @ x).unsqueeze(-1)).squeeze(-1) - x
-    return torch.linalg.vector_norm(off, dim=-1).amax() / n**0.5
+    angles = torch.arange(1, n + 1, dtype=torch.float32, device=S.device)
+    x = angles.square_().sin_().sgn_().to(S.dtype).unsqueeze(-1)
+    off = add_product(x.expand(*S.shape[:-1], 1), M, S @ x, beta=-1)
+    return torch.linalg.vector_norm(off) / n**0.5
 
 
 def _by_halves(S: Tensor, leaf: int) -> Tensor:
     n = S.shape[-1]
     if n <= leaf:
-        return inverse_by_products(S) if S.is_cuda else torch.linalg.inv_ex(S)[0]
+        return inverse_by_products(S) if S.is_cuda else _by_lu(S)
     h = n // 2
     P = _by_halves(S[..., :h, :h], leaf)
     B, C, D = S[..., :h, h:], S[..., h:, :h], S[..., h:, h:]
@@ -125,6 +128,13 @@ def _by_halves(S: Tensor, leaf: int) -> Tensor:
     below = T @ W
     upper = torch.cat([add_product(P, V, below), V @ T], -1)
     return torch.cat([upper, torch.cat([below, T], -1)], -2)
+
+
+def _by_lu(S: Tensor) -> Tensor:
+    """Return LAPACK's inverse; of this size, double precision is no slower there."""
+    if S.device.type == "mps":
+        return torch.linalg.inv_ex(S)[0]
+    return torch.linalg.inv_ex(double(S))[0].to(S.dtype)
 
 
 def inverse_by_products(S: Tensor) -> Tensor:

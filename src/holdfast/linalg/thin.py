@@ -82,7 +82,7 @@ class _Thin:
         Q, K = kept
         k = Q.shape[-1]
         X, _ = _Thin._split(Q)
-        upper, lower = G[..., :k, :], G[..., k:, :]
+        upper, lower = G.split([k, G.shape[-2] - k], -2)
         gX = add_product(upper, K.mH, lower, beta=2)
         P = X.mH @ gX @ X.mH
         gK = scaled_product(K, P + P.mH, -0.25)
