@@ -16,9 +16,10 @@ Note [Blocks of reflections]
 
 Note [The diagonal]
     Next to the identity :math:`V S^{-1} V^T` is 2 on the diagonal, and one is left of
-    it. Whatever relative error the squared lengths in S have shows there, for every
-    column alike: in single precision it is most of the error of the value. So
-    those, and only those, are summed in double precision.
+    it. Whatever relative error the squared lengths in S have shows there, and a product
+    adds the squares of small entries to the one on the diagonal, one by one: in single
+    precision that would be most of the error of the value. So the squares
+    below the diagonal are summed first.
 """
 
 from __future__ import annotations
@@ -38,19 +39,12 @@ _REFLECTIONS, _TRIANGLE = 96, 64
 
 class _Reflect:
     @staticmethod
-    def _vectors(X: Tensor) -> Tensor:
-        b = X.shape[-1]
-        identity = torch.eye(X.shape[-2], b, dtype=X.dtype, device=X.device)
-        return X.tril(-1) + identity
-
-    @staticmethod
-    def forward(X: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        b = X.shape[-1]
-        V = X.tril(-1)
-        V.diagonal(dim1=-2, dim2=-1).fill_(1)
-        lengths = torch.linalg.vector_norm(V, dim=-2, dtype=double(V[..., :0]).dtype)
+    def forward(V: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        b = V.shape[-1]
+        squares = V * V
+        squares.diagonal(dim1=-2, dim2=-1).zero_()
         S = (V.mT @ V).triu_(1)
-        S.diagonal(dim1=-2, dim2=-1).copy_(lengths.square_().div_(2))
+        S.diagonal(dim1=-2, dim2=-1).copy_(squares.sum(-2).add_(1).div_(2))
         T = _upper_inverse(S)
         F = V[..., :b, :].mT
         if Y is not None:
@@ -74,9 +68,8 @@ class _Reflect:
         gT: Tensor | None,
         gW: Tensor | None,
     ) -> Tensors:
-        X, Y, T, W = kept
-        b = X.shape[-1]
-        V = _Reflect._vectors(X)
+        V, Y, T, W = kept
+        n, b = V.shape[-2:]
         total = scaled_product(V.mT, G, -1)
         if gW is not None:
             total = total + gW
@@ -86,30 +79,28 @@ class _Reflect:
             gS = add_product(gS, T.mT @ gT, T.mT, alpha=-1)
         twice = gS.triu() + gS.triu(1).mT  # of the Gram matrix, and its transpose
         gV = add_product(V @ twice, G, W.mT, alpha=-1)
-        n = X.shape[-2]
         if Y is None:
             above, gY = torch.nn.functional.pad(gF.mT, (0, 0, 0, n - b)), None
         else:
             left, right = gF.split([b, gF.shape[-1] - b], -1)
             above = torch.cat([left.mT, Y @ right.mT], -2)
             gY = add_product(G[..., b:, b:], V[..., b:, :], right)
-        return (gV + above).tril(-1), gY
+        return gV + above, gY
 
     @staticmethod
     def jvp(
         kept: tuple[Tensor, Tensor | None, Tensor, Tensor],
-        dX: Tensor | None,
+        dV: Tensor | None,
         dY: Tensor | None,
     ) -> Tensors:
-        X, Y, T, W = kept
-        b = X.shape[-1]
-        V = _Reflect._vectors(X)
-        dV = torch.zeros_like(V) if dX is None else dX.tril(-1)
+        V, Y, T, W = kept
+        n, b = V.shape[-2:]
+        dV = torch.zeros_like(V) if dV is None else dV
         half = V.mT @ dV
         dS = (half + half.mT).triu(1) + torch.diag_embed(
             half.diagonal(dim1=-2, dim2=-1)
         )
-        above, below = dV.split([b, V.shape[-2] - b], -2)
+        above, below = dV.split([b, n - b], -2)
         dF = above.mT
         if Y is not None:
             right = below.mT @ Y
@@ -154,11 +145,17 @@ def reflections(X: Tensor) -> Tensor:
         Joffrain et al., Accumulating Householder Transformations, Revisited, 2006,
         https://doi.org/10.1145/1141885.1141886
     """
-    k = X.shape[-1]
+    identity = torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device)
+    return _by_halves(X.tril(-1) + identity)
+
+
+def _by_halves(V: Tensor) -> Tensor:
+    """Return the product of the reflections of some unit lower triangular vectors."""
+    k = V.shape[-1]
     if k <= _REFLECTIONS:
-        return _reflect(X, None)
-    b = k // 2
-    return _reflect(X[..., :b], reflections(X[..., b:, b:]))
+        return _reflect(V, None)
+    left, right = V.split([k // 2, k - k // 2], -1)
+    return _reflect(left, _by_halves(right[..., k // 2 :, :]))
 
 
 def _upper_inverse(S: Tensor) -> Tensor:
