@@ -15,6 +15,7 @@ Note [Rules]
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -130,8 +131,13 @@ def _eager(rule: type[Rule]) -> type[Function]:
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
         return rule.jvp(ctx.saved_tensors, *tangents)
 
+    def forward(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+        return rule.forward(*inputs)
+
+    # torch asks for it at every call, and making it anew takes longer than some maps
+    forward.__signature__ = inspect.signature(rule.forward)  # pyright: ignore[reportFunctionMemberAccess]
     members = {
-        "forward": staticmethod(rule.forward),
+        "forward": staticmethod(forward),
         "setup_context": staticmethod(setup_context),
         "backward": staticmethod(backward),
         "jvp": staticmethod(jvp),

@@ -38,3 +38,44 @@ def scaled_product(A: Tensor, B: Tensor, alpha: float) -> Tensor:
     """
     nothing = A.new_empty(()).expand(*A.shape[:-1], B.shape[-1])
     return add_product(nothing, A, B, alpha=alpha, beta=0)
+
+
+def accumulate_product(
+    C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
+) -> Tensor:
+    r"""Return :math:`\beta C + \alpha A B`, over C itself where no graph is recorded.
+
+    For a C that the caller has just made, of which every batch of A and B is a batch.
+
+    Example:
+        >>> import torch
+        >>> accumulate_product(torch.eye(2), torch.ones(2, 1), torch.ones(1, 2))
+        tensor([[2., 1.],
+                [1., 2.]])
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or C.ndim > 3:
+        return add_product(C, A, B, alpha=alpha, beta=beta)
+    if C.ndim == 2:
+        return C.addmm_(A, B, alpha=alpha, beta=beta)
+    return C.baddbmm_(A, B, alpha=alpha, beta=beta)
+
+
+def stacked_product(K: Tensor, X: Tensor) -> Tensor:
+    """Return 2X - I with K X below it, without derivatives.
+
+    Example:
+        >>> import torch
+        >>> stacked_product(torch.ones(1, 2), torch.eye(2))
+        tensor([[1., 0.],
+                [0., 1.],
+                [1., 1.]])
+    """
+    k = X.shape[-1]
+    if torch.compiler.is_compiling() or X.ndim > 3:
+        Q = torch.cat([2 * X, K @ X], -2)
+    else:
+        Q = X.new_empty(*X.shape[:-2], K.shape[-2] + k, k)
+        torch.matmul(K, X, out=Q[..., k:, :])
+        torch.mul(X, 2, out=Q[..., :k, :])
+    Q.diagonal(dim1=-2, dim2=-1).sub_(1)
+    return Q

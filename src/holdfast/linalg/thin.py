@@ -30,7 +30,12 @@ from ..errors import InvalidTensorError
 from .cayley import cayley_signs
 from .closed_form import Tensors, closed_form
 from .inverse import invert_accretive
-from .products import add_product, scaled_product
+from .products import (
+    accumulate_product,
+    add_product,
+    scaled_product,
+    stacked_product,
+)
 from .structure import require_square
 
 
@@ -62,41 +67,38 @@ def _resolvent_tangent(
 
 class _Thin:
     @staticmethod
-    def forward(Omega: Tensor, K: Tensor) -> tuple[Tensor]:
+    def forward(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
         X = _resolvent(Omega, K)
-        return (torch.cat([_minus_identity(X), K @ X], -2),)
+        return stacked_product(K, X), X
 
     @staticmethod
-    def keep(inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor]) -> Tensors:
-        return outputs[0], inputs[1]
+    def keep(inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> Tensors:
+        return outputs[1], inputs[1]
 
     @staticmethod
-    def _split(Q: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inverse X, out of its place in the value."""
-        k = Q.shape[-1]
-        identity = torch.eye(k, dtype=Q.dtype, device=Q.device)
-        return (Q[..., :k, :] + identity) / 2, Q[..., k:, :]
-
-    @staticmethod
-    def vjp(kept: tuple[Tensor, Tensor], needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
-        Q, K = kept
-        k = Q.shape[-1]
-        X, _ = _Thin._split(Q)
-        upper, lower = G.split([k, G.shape[-2] - k], -2)
-        gX = add_product(upper, K.mH, lower, beta=2)
-        P = X.mH @ gX @ X.mH
-        gK = scaled_product(K, P + P.mH, -0.25)
-        return P / 2, add_product(gK, lower, X.mH)
+    def vjp(
+        kept: tuple[Tensor, Tensor],
+        needs: Any,  # noqa: ANN401
+        G: Tensor,
+        gX: Tensor | None,
+    ) -> Tensors:
+        X, K = kept
+        upper, lower = G.split([X.shape[-1], K.shape[-2]], -2)
+        total = add_product(upper, K.mH, lower, beta=2)
+        if gX is not None:
+            total = total + gX
+        half = scaled_product(X.mH @ total, X.mH, 0.5)
+        gK = scaled_product(K, half + half.mH, -0.5)
+        return half, accumulate_product(gK, lower, X.mH)
 
     @staticmethod
     def jvp(
         kept: tuple[Tensor, Tensor], dOmega: Tensor | None, dK: Tensor | None
     ) -> Tensors:
-        Q, K = kept
-        X, _ = _Thin._split(Q)
+        X, K = kept
         dX = _resolvent_tangent(X, K, dOmega, dK)
         below = K @ dX if dK is None else add_product(dK @ X, K, dX)
-        return (torch.cat([2 * dX, below], -2),)
+        return torch.cat([2 * dX, below], -2), dX
 
 
 class _ThinAt:
@@ -105,7 +107,8 @@ class _ThinAt:
         C = base.mH @ Z
         K = add_product(Z, base, C, alpha=-1)
         X = _resolvent(C - C.mH, K)
-        return add_product(K @ X, base, _minus_identity(X)), X, K
+        Q = accumulate_product(K @ X, base, _minus_identity(X))
+        return Q, X, K
 
     @staticmethod
     def keep(inputs: tuple[Tensor, Tensor], outputs: Any) -> Tensors:  # noqa: ANN401
@@ -120,15 +123,20 @@ class _ThinAt:
         gK: Tensor | None,
     ) -> Tensors:
         Z, base, X, K = kept
-        total = add_product(base.mH @ G, K.mH, G, beta=2)
+        inside = base.mH @ G
+        total = add_product(inside, K.mH, G, beta=2)
         if gX is not None:
             total = total + gX
-        P = X.mH @ total @ X.mH
-        through = scaled_product(K, P + P.mH, -0.25)
+        half = scaled_product(X.mH @ total, X.mH, 0.5)
+        through = scaled_product(K, half + half.mH, -0.5)
+        through = accumulate_product(through, G, X.mH)
+        gC = half - half.mH
+        if gK is None and not needs[1]:  # K is orthogonal to a base that stays
+            gC = add_product(gC, inside, X.mH, alpha=-1)
+            return accumulate_product(through, base, gC), None
         if gK is not None:
             through = through + gK
-        through = add_product(through, G, X.mH)
-        gC = add_product((P - P.mH) / 2, base.mH, through, alpha=-1)
+        gC = add_product(gC, base.mH, through, alpha=-1)
         gbase = None
         if needs[1]:
             C = base.mH @ Z
