@@ -7,7 +7,8 @@ from .cayley import cayley_inverse, cayley_signs, cayley_transform
 from .exponential import matrix_exponential, signed_logarithm, symmetric_logarithm
 from .householder import diagonal_signs, reflections, reflectors
 from .norms import axis, divide, norm_except, rescale
-from .orthonormal import complete, orthogonality, polar, polish, positive_qr
+from .orthonormal import complete, orthogonality, polish, positive_qr
+from .polar import polar
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
 from .structure import require_square, skew, symmetric
