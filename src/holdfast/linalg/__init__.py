@@ -6,15 +6,25 @@ Nothing here keeps state, changes an argument or knows about modules.
 from .cayley import cayley_inverse, cayley_signs, cayley_transform
 from .exponential import matrix_exponential, signed_logarithm, symmetric_logarithm
 from .householder import diagonal_signs, reflections, reflectors
+from .inverse import accretive_inverse, inverse_by_products
+from .lyapunov_equation import lyapunov
 from .norms import axis, divide, norm_except, rescale
 from .orthonormal import complete, orthogonality, polish, positive_qr
-from .polar import polar
+from .polar_factor import polar, polar_by_products
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
-from .structure import require_square, skew, symmetric
+from .structure import lower_skew, require_square, skew, symmetric
+from .thin import (
+    thin_cayley,
+    thin_cayley_at,
+    thin_cayley_inverse,
+    thin_cayley_inverse_at,
+)
+from .thin_exponential import thin_exponential, thin_exponential_at, thin_logarithm
 from .tolerances import tolerance
 
 __all__ = [
+    "accretive_inverse",
     "axis",
     "cayley_inverse",
     "cayley_signs",
@@ -24,11 +34,15 @@ __all__ = [
     "divide",
     "double",
     "full_precision",
+    "inverse_by_products",
+    "lower_skew",
+    "lyapunov",
     "matricize",
     "matrix_exponential",
     "norm_except",
     "orthogonality",
     "polar",
+    "polar_by_products",
     "polish",
     "positive_qr",
     "power_iteration",
@@ -41,5 +55,12 @@ __all__ = [
     "skew",
     "symmetric",
     "symmetric_logarithm",
+    "thin_cayley",
+    "thin_cayley_at",
+    "thin_cayley_inverse",
+    "thin_cayley_inverse_at",
+    "thin_exponential",
+    "thin_exponential_at",
+    "thin_logarithm",
     "tolerance",
 ]

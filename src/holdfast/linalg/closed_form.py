@@ -27,35 +27,30 @@ Tensors = tuple[Tensor | None, ...]
 
 
 class Rule(Protocol):
-    """What `closed_form` needs to know of a function; all methods are static."""
+    """What `closed_form` needs to know of a function: four static methods.
 
-    __name__: str
+    `forward(*inputs)` returns the value, and behind it what the derivatives reuse. The
+    inputs have the same number of batch dimensions; optional ones may be None.
 
-    @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
-        """Return the value, and behind it what the derivatives reuse.
+    `keep(inputs, outputs)` returns those of them that the derivatives need.
 
-        Inputs have the same number of batch dimensions; optional ones may be None.
-        """
-        ...
+    `vjp(kept, needs, *grads)` returns the gradients of the inputs; those not needed may
+    be None. The gradient of the value is there; those of other outputs may be None.
 
-    @staticmethod
-    def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
-        """Return those inputs and outputs that the derivatives need."""
-        ...
+    `jvp(kept, *tangents)` returns the tangents of all outputs. The tangent of an input
+    that is constant is None.
+    """
 
-    @staticmethod
-    def vjp(kept: Any, needs: Any, *grads: Any) -> Tensors:  # noqa: ANN401
-        """Return the gradients of the inputs; those not needed may be None.
-
-        The gradient of the value is there; those of the other outputs may be None.
-        """
-        ...
-
-    @staticmethod
-    def jvp(kept: Any, *tangents: Any) -> Tensors:  # noqa: ANN401
-        """Return the tangents of all outputs; a constant input has the tangent None."""
-        ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def forward(self) -> Callable[..., tuple[Tensor, ...]]: ...  # noqa: D102
+    @property
+    def keep(self) -> Callable[..., Tensors]: ...  # noqa: D102
+    @property
+    def vjp(self) -> Callable[..., Tensors]: ...  # noqa: D102
+    @property
+    def jvp(self) -> Callable[..., Tensors]: ...  # noqa: D102
 
 
 class _Batched(Function):
@@ -80,7 +75,7 @@ class _Batched(Function):
         return outputs, (0,) * len(outputs)
 
 
-def closed_form(rule: type[Rule]) -> Callable[..., Tensor]:
+def closed_form(rule: Rule) -> Callable[..., Tensor]:
     """Return the function that a rule describes. See Note [Rules].
 
     Example:
@@ -108,13 +103,17 @@ def closed_form(rule: type[Rule]) -> Callable[..., Tensor]:
 
     def function(*inputs: Tensor | None) -> Tensor:
         if torch.compiler.is_compiling():
-            return traced.apply(*inputs)  # pyright: ignore[reportReturnType]
+            if torch.is_grad_enabled() and any(
+                x is not None and x.requires_grad for x in inputs
+            ):
+                return traced.apply(*inputs)  # pyright: ignore[reportReturnType]
+            return rule.forward(*inputs)[0]
         return eager.apply(*inputs)[0]  # pyright: ignore[reportReturnType, reportOptionalSubscript]
 
     return function
 
 
-def _eager(rule: type[Rule]) -> type[Function]:
+def _eager(rule: Rule) -> type[Function]:
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ANN401
         kept = rule.keep(inputs, output)
         ctx.save_for_backward(*kept)
@@ -145,7 +144,7 @@ def _eager(rule: type[Rule]) -> type[Function]:
     return type(rule.__name__, (_Batched,), members)
 
 
-def _traced(rule: type[Rule]) -> type[Function]:
+def _traced(rule: Rule) -> type[Function]:
     """Return the function for the compiler, which refuses `jvp` and `vmap`.
 
     It differentiates once, so that nothing but the value need be an output.
@@ -162,8 +161,7 @@ def _traced(rule: type[Rule]) -> type[Function]:
     def backward(ctx: Any, G: Tensor) -> Any:  # noqa: ANN401
         saved = iter(ctx.saved_tensors)
         kept = tuple(next(saved) if there else None for there in ctx.present)
-        grads = rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
-        return grads if len(grads) > 1 else grads[0]
+        return rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     return type(rule.__name__, (Function,), members)

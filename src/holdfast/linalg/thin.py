@@ -185,7 +185,7 @@ def thin_cayley(Omega: Tensor, K: Tensor) -> Tensor:
                 [0.]])
     """
     require_square(Omega)
-    _require_columns(K, Omega)
+    require_columns(K, Omega)
     return _thin(Omega, K)
 
 
@@ -206,7 +206,7 @@ def thin_cayley_at(Z: Tensor, base: Tensor) -> Tensor:
         tensor([[0.],
                 [1.]])
     """
-    _require_columns(Z, Z)
+    require_columns(Z, Z)
     return _thin_at(Z, base.expand_as(Z))
 
 
@@ -223,7 +223,8 @@ def thin_cayley_inverse(
         \Omega = 2 (I + K^H K/4 - X^{-1}).
 
     Shape:
-        ``(*batch, n, k), (*batch, k) -> (*batch, k, k), (*batch, n - k, k), (*batch, k)``.
+        ``(*batch, n, k), (*batch, k)
+        -> (*batch, k, k), (*batch, n - k, k), (*batch, k)``.
 
     Example:
         >>> import torch
@@ -231,7 +232,7 @@ def thin_cayley_inverse(
         >>> K
         tensor([[2.]])
     """
-    _require_columns(Q, Q)
+    require_columns(Q, Q)
     k = Q.shape[-1]
     if signs is None:
         signs = cayley_signs(Q[..., :k, :])
@@ -255,7 +256,7 @@ def thin_cayley_inverse_at(
         tensor([[0.],
                 [2.]])
     """
-    _require_columns(Q, Q)
+    require_columns(Q, Q)
     upper = base.mH @ Q
     if signs is None:
         signs = cayley_signs(upper)
@@ -273,7 +274,7 @@ def _coordinates(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
     return inverse.mH - inverse, K
 
 
-def _require_columns(X: Tensor, Omega: Tensor) -> None:
+def require_columns(X: Tensor, Omega: Tensor) -> None:
     """Raise unless ``X`` is tall, or the part below a matrix of as many columns."""
     if X.ndim < 2 or X.shape[-1] != Omega.shape[-1] or X.ndim != Omega.ndim:
         raise InvalidTensorError(

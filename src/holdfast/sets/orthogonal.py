@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.orthonormal import orthogonality, positive_qr
-from ..linalg.polar import polar
+from ..linalg.polar_factor import polar
 from ..linalg.precision import double
 from .constraint import Constraint, Shape, filled, sizes
 

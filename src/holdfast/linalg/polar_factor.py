@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .closed_form import Tensors, closed_form
-from .lyapunov import SCHEDULE, bound, lyapunov
+from .lyapunov_equation import SCHEDULE, bound, lyapunov
 from .orthonormal import polish
 from .products import add_product
 
@@ -42,7 +42,7 @@ class _Polar:
 
     @staticmethod
     def jvp(kept: tuple[Tensor, ...], dW: Tensor) -> Tensors:
-        # Nobody but the derivatives sees the other outputs, and to them they are constant.
+        # None but the derivatives see the other outputs, which are constants to them.
         return _derivative(kept, dW), *[torch.zeros_like(x) for x in kept[2:]]
 
 

@@ -95,7 +95,9 @@ def lyapunov(
 
     Example:
         >>> import torch
-        >>> lyapunov(2 * torch.eye(2), torch.ones(2, 2), 2 * torch.ones(2), torch.eye(2))
+        >>> lyapunov(
+        ...     2 * torch.eye(2), torch.ones(2, 2), 2 * torch.ones(2), torch.eye(2)
+        ... )
         tensor([[0.2500, 0.2500],
                 [0.2500, 0.2500]])
     """
