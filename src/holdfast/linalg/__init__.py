@@ -13,6 +13,7 @@ from .orthonormal import complete, orthogonality, polish, positive_qr
 from .polar_factor import polar, polar_by_products
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
+from .stiefel_exponential import thin_exponential, thin_exponential_at, thin_logarithm
 from .structure import lower_skew, require_square, skew, symmetric
 from .thin import (
     thin_cayley,
@@ -20,7 +21,6 @@ from .thin import (
     thin_cayley_inverse,
     thin_cayley_inverse_at,
 )
-from .thin_exponential import thin_exponential, thin_exponential_at, thin_logarithm
 from .tolerances import tolerance
 
 __all__ = [

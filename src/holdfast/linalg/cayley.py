@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .closed_form import Tensors, closed_form
 from .inverse import invert_accretive
-from .products import add_product, scaled_product
+from .products import add_product, add_to_diagonal, scaled_product
 from .structure import require_square
 
 # Half coordinates above this size cost digits in float32; fresh signs make them small.
@@ -37,9 +37,7 @@ _BLOCK = 16
 class _Cayley:
     @staticmethod
     def forward(A: Tensor) -> tuple[Tensor]:
-        Q = _half_resolvent(A).mul_(2)
-        Q.diagonal(dim1=-2, dim2=-1).sub_(1)
-        return (Q,)
+        return (add_to_diagonal(_half_resolvent(A).mul_(2), -1),)
 
     @staticmethod
     def keep(inputs: Any, outputs: tuple[Tensor]) -> Tensors:  # noqa: ANN401
@@ -100,9 +98,7 @@ class _CayleyAt:
 
 def _half_resolvent(A: Tensor) -> Tensor:
     """Return the inverse of I - A/2, a new tensor."""
-    S = A * -0.5
-    S.diagonal(dim1=-2, dim2=-1).add_(1)
-    return invert_accretive(S)
+    return invert_accretive(add_to_diagonal(A * -0.5, 1))
 
 
 _cayley, _cayley_at = closed_form(_Cayley), closed_form(_CayleyAt)

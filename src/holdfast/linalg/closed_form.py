@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -128,7 +128,14 @@ def _eager(rule: Rule) -> type[Function]:
         return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, *grads)
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
-        return rule.jvp(ctx.saved_tensors, *tangents)
+        # torch turns forward mode off in here, also that of the transforms around:
+        # a forward derivative of a forward derivative would be zero, without a word.
+        with forward_ad._set_fwd_grad_enabled(True):
+            kept = [
+                None if x is None else forward_ad.unpack_dual(x).primal
+                for x in ctx.saved_tensors
+            ]
+            return rule.jvp(kept, *tangents)
 
     def forward(*inputs: Tensor | None) -> tuple[Tensor, ...]:
         return rule.forward(*inputs)

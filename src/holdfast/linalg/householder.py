@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .closed_form import Tensors, closed_form
 from .precision import double
-from .products import add_product, scaled_product
+from .products import add_product, add_to_diagonal, scaled_product
 
 # More reflections than this are halved; larger triangles are inverted by halves.
 _REFLECTIONS, _TRIANGLE = 96, 64
@@ -41,20 +41,19 @@ class _Reflect:
     @staticmethod
     def forward(V: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         b = V.shape[-1]
-        squares = V * V
-        squares.diagonal(dim1=-2, dim2=-1).zero_()
-        S = (V.mT @ V).triu_(1)
-        S.diagonal(dim1=-2, dim2=-1).copy_(squares.sum(-2).add_(1).div_(2))
+        squares = add_to_diagonal(V * V, -1).sum(-2)
+        S = add_to_diagonal((V.mT @ V).triu_(1), (squares + 1) / 2)
         T = _upper_inverse(S)
         F = V[..., :b, :].mT
         if Y is not None:
             F = torch.cat([F, V[..., b:, :].mT @ Y], -1)
         W = T @ F
         Q = scaled_product(V, W, -1)
-        Q[..., :b, :b].diagonal(dim1=-2, dim2=-1).add_(1)
-        if Y is not None:
-            Q[..., b:, b:].add_(Y)
-        return Q, T, W
+        if Y is None:
+            return add_to_diagonal(Q, 1), T, W
+        Q[..., b:, b:].add_(Y)
+        first = torch.arange(Q.shape[-1], device=Q.device) < b
+        return add_to_diagonal(Q, first.to(Q.dtype)), T, W
 
     @staticmethod
     def keep(inputs: tuple[Tensor, Tensor | None], outputs: Any) -> Tensors:  # noqa: ANN401

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .closed_form import Tensors, closed_form
-from .products import add_product
+from .products import add_product, add_to_diagonal
 
 # The odd polynomials of degree five that in turn are the best approximations of one, in
 # the maximum norm, on the range that the ones before have made of [1e-5, 1]; the values
@@ -122,7 +122,7 @@ def lyapunov_by_products(P: Tensor, C: Tensor) -> Tensor:
         corner = add_product(P @ C, C, P, alpha=-1)
         fourth = corner @ square + square @ corner
         R = b * square + c * (square @ square)
-        R.diagonal(dim1=-2, dim2=-1).add_(a)
+        R = add_to_diagonal(R, a)
         C = add_product(P @ (b * corner + c * fourth), C, R)
         P = P @ R
     return C / 2

@@ -33,6 +33,7 @@ from .inverse import invert_accretive
 from .products import (
     accumulate_product,
     add_product,
+    add_to_diagonal,
     scaled_product,
     stacked_product,
 )
@@ -42,8 +43,7 @@ from .structure import require_square
 def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
     """Return the inverse of I - Omega/2 + K^H K/4."""
     S = add_product(Omega, K.mH, K, alpha=0.25, beta=-0.5)
-    S.diagonal(dim1=-2, dim2=-1).add_(1)
-    return invert_accretive(S)
+    return invert_accretive(add_to_diagonal(S, 1))
 
 
 def _minus_identity(X: Tensor) -> Tensor:
