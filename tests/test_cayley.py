@@ -144,7 +144,7 @@ def test_repeated_angles_are_nothing_special(angles):
 
 @KINDS
 def test_the_transform_has_every_derivative(dtype):
-    A, B = skew_of(3, 2.0, dtype, (2,)), normal(2, 3, 3, dtype=dtype)
+    A, B = skew_of(3, 2.0, dtype, (2, 1)), normal(2, 1, 3, 3, dtype=dtype)
     assert differentiable(linalg.cayley_transform, A.requires_grad_())
     assert differentiable(linalg.cayley_transform, A, B.requires_grad_())
     assert differentiable(lambda A: linalg.cayley_transform(A, B[0].detach()), A)

@@ -86,7 +86,7 @@ def test_each_polynomial_of_the_schedule_is_the_best_one_on_its_range():
 
 
 @KINDS
-@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (4, 1), (2, 5, 3)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (4, 1), (2, 1, 4, 2)])
 def test_the_polar_factor_has_every_derivative(shape, dtype):
     W = normal(*shape, dtype=dtype).requires_grad_()
     assert differentiable(linalg.polar, W)

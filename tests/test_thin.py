@@ -128,7 +128,7 @@ def test_the_derivative_at_the_base_is_as_stated(dtype, kind):
 
 @BOTH
 @KINDS
-@pytest.mark.parametrize("shape", [(3, 3), (4, 1), (2, 5, 2)])
+@pytest.mark.parametrize("shape", [(3, 3), (4, 1), (2, 1, 3, 2)])
 def test_the_thin_maps_have_every_derivative(shape, dtype, kind):
     thin, at, _ = MAPS[kind]
     Omega, K, _ = coordinates(*shape, size=2.0, dtype=dtype)
@@ -137,6 +137,18 @@ def test_the_thin_maps_have_every_derivative(shape, dtype, kind):
     assert differentiable(lambda Z: at(Z, base), Z)
     if len(shape) == 2:
         assert differentiable(at, Z, base.requires_grad_())
+
+
+@KINDS
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
+def test_one_matrix_of_coordinates_is_the_same_as_two(shape, dtype):
+    X, k = normal(*shape, dtype=dtype), shape[-1]
+    expected = linalg.thin_cayley(linalg.lower_skew(X[..., :k, :]), X[..., k:, :])
+    assert_close(linalg.thin_cayley_lower(X), expected, rtol=0, atol=1e-13)
+    upper = X.tril() + normal(*shape, dtype=dtype).triu(1)
+    assert torch.equal(linalg.thin_cayley_lower(X), linalg.thin_cayley_lower(upper))
+    if X.numel() and X.shape[-2] < 6:
+        assert differentiable(linalg.thin_cayley_lower, X.requires_grad_())
 
 
 @BOTH
@@ -164,7 +176,7 @@ def test_blocks_of_reflections_are_torchs_product(shape):
 
 
 @pytest.mark.parametrize("block", [1, 2, 100])
-@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 1), (2, 4, 3)])
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 1), (2, 1, 4, 3)])
 def test_reflections_have_every_derivative(shape, block, monkeypatch):
     monkeypatch.setattr(householder, "_REFLECTIONS", block)
     X = normal(*shape).requires_grad_()
@@ -289,7 +301,8 @@ def test_the_compiler_and_meta_tensors_need_no_values(gradients):
         thin = linalg.thin_cayley(linalg.lower_skew(Omega), K)
         at = linalg.thin_cayley_at(Z, base.to(Z.device))
         exponential = linalg.thin_exponential_at(Z, base.to(Z.device))
-        return thin + at + exponential + linalg.reflections(Z)
+        lower = linalg.thin_cayley_lower(Z)
+        return thin + at + exponential + lower + linalg.reflections(Z)
 
     Z = normal(70, 5).requires_grad_(gradients)
     value = torch.compile(all_of_them, backend="aot_eager", fullgraph=True)(Z)

@@ -18,9 +18,9 @@ from .structure import lower_skew, require_square, skew, symmetric
 from .thin import (
     thin_cayley,
     thin_cayley_at,
-    thin_cayley_inverse,
-    thin_cayley_inverse_at,
+    thin_cayley_lower,
 )
+from .thin_coordinates import thin_cayley_inverse, thin_cayley_inverse_at
 from .tolerances import tolerance
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "thin_cayley_at",
     "thin_cayley_inverse",
     "thin_cayley_inverse_at",
+    "thin_cayley_lower",
     "thin_exponential",
     "thin_exponential_at",
     "thin_logarithm",

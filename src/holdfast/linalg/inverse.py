@@ -90,7 +90,8 @@ def accretive_inverse(S: Tensor) -> Tensor:
 def invert_accretive(S: Tensor) -> Tensor:
     """Return the inverse by halves, without derivatives. See Note [Accretive]."""
     if S.ndim > 3:
-        return invert_accretive(S.flatten(0, -3)).unflatten(0, S.shape[:-2])
+        flat = invert_accretive(S.flatten(0, -3))
+        return flat.unflatten(0, S.shape[:-2]).clone()  # a view has no forward mode
     if S.is_cuda:
         return _by_halves(S, _PRODUCTS)
     if torch.compiler.is_compiling():

@@ -23,8 +23,9 @@ def add_product(
         return torch.addmm(C, A, B, alpha=alpha, beta=beta)
     if A.ndim == 3:
         return torch.baddbmm(C, A, B, alpha=alpha, beta=beta)
-    flat = [x.flatten(0, -3) for x in (C, A, B)]
-    return torch.baddbmm(*flat, alpha=alpha, beta=beta).unflatten(0, A.shape[:-2])
+    # not flattened: torch lacks batches of that, and forward derivatives if conjugated
+    product = alpha * (A @ B)
+    return product if beta == 0 else product + beta * C
 
 
 def scaled_product(A: Tensor, B: Tensor, alpha: float) -> Tensor:
@@ -97,3 +98,19 @@ def stacked_product(K: Tensor, X: Tensor) -> Tensor:
         torch.matmul(K, X, out=Q[..., k:, :])
         torch.mul(X, 2, out=Q[..., :k, :])
     return add_to_diagonal(Q, -1)
+
+
+def replace_rows(X: Tensor, upper: Tensor) -> Tensor:
+    """Return X with other first rows, over X itself where no graph is recorded.
+
+    Example:
+        >>> import torch
+        >>> replace_rows(torch.zeros(2, 1), torch.ones(1, 1))
+        tensor([[1.],
+                [0.]])
+    """
+    k = upper.shape[-2]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat([upper, X.split([k, X.shape[-2] - k], -2)[1]], -2)
+    X.narrow(-2, 0, k).copy_(upper)
+    return X

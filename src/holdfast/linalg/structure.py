@@ -51,12 +51,22 @@ def skew(X: Tensor) -> Tensor:
     return above - above.mH + torch.diag_embed(1j * diagonal)
 
 
+def difference(X: Tensor) -> Tensor:
+    """Return X - X^H; a transposed copy is quicker than a transposed operand.
+
+    Example:
+        >>> import torch
+        >>> difference(torch.tensor([[1.0, 2.0], [5.0, 3.0]]))
+        tensor([[ 0., -3.],
+                [ 3.,  0.]])
+    """
+    return X - X.mH.contiguous()
+
+
 class _LowerSkew:
     @staticmethod
     def forward(X: Tensor) -> tuple[Tensor]:
-        L = X.tril()
-        # A transposed copy and a difference are quicker than a transposed difference.
-        return (L - L.mH.contiguous(),)
+        return (difference(X.tril()),)
 
     @staticmethod
     def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
@@ -64,7 +74,7 @@ class _LowerSkew:
 
     @staticmethod
     def vjp(kept: Any, needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
-        return ((G - G.mH.contiguous()).tril(),)
+        return (difference(G).tril(),)
 
     @staticmethod
     def jvp(kept: Any, dX: Tensor) -> Tensors:  # noqa: ANN401

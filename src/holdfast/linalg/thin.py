@@ -27,17 +27,17 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
-from .cayley import cayley_signs
 from .closed_form import Tensors, closed_form
 from .inverse import invert_accretive
 from .products import (
     accumulate_product,
     add_product,
     add_to_diagonal,
+    replace_rows,
     scaled_product,
     stacked_product,
 )
-from .structure import require_square
+from .structure import difference, require_square
 
 
 def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
@@ -99,6 +99,47 @@ class _Thin:
         dX = _resolvent_tangent(X, K, dOmega, dK)
         below = K @ dX if dK is None else add_product(dK @ X, K, dX)
         return torch.cat([2 * dX, below], -2), dX
+
+
+class _ThinLower:
+    @staticmethod
+    def forward(X: Tensor) -> tuple[Tensor, Tensor]:
+        k = X.shape[-1]
+        K = X[..., k:, :]
+        R = _resolvent(difference(X[..., :k, :].tril()), K)
+        return stacked_product(K, R), R
+
+    @staticmethod
+    def keep(inputs: tuple[Tensor], outputs: tuple[Tensor, Tensor]) -> Tensors:
+        return *inputs, outputs[1]
+
+    @staticmethod
+    def vjp(
+        kept: tuple[Tensor, Tensor],
+        needs: Any,  # noqa: ANN401
+        G: Tensor,
+        gR: Tensor | None,
+    ) -> Tensors:
+        X, R = kept
+        n, k = X.shape[-2:]
+        K = X.split([k, n - k], -2)[1]
+        upper, lower = G.split([k, n - k], -2)
+        total = add_product(upper, K.mH, lower, beta=2)
+        if gR is not None:
+            total = total + gR
+        half = scaled_product(R.mH @ total, R.mH, 0.5)
+        # Its first rows are of no use, but save a copy of the others.
+        gX = scaled_product(X, half + half.mH, -0.5)
+        gX = accumulate_product(gX, G, R.mH)
+        return (replace_rows(gX, difference(half).tril()),)
+
+    @staticmethod
+    def jvp(kept: tuple[Tensor, Tensor], dX: Tensor) -> Tensors:
+        X, R = kept
+        n, k = X.shape[-2:]
+        K = X.split([k, n - k], -2)[1]
+        upper, dK = dX.split([k, n - k], -2)
+        return _Thin.jvp((R, K), difference(upper.tril()), dK)
 
 
 class _ThinAt:
@@ -167,6 +208,7 @@ class _ThinAt:
 
 
 _thin, _thin_at = closed_form(_Thin), closed_form(_ThinAt)
+_thin_lower = closed_form(_ThinLower)
 
 
 def thin_cayley(Omega: Tensor, K: Tensor) -> Tensor:
@@ -189,6 +231,24 @@ def thin_cayley(Omega: Tensor, K: Tensor) -> Tensor:
     return _thin(Omega, K)
 
 
+def thin_cayley_lower(X: Tensor) -> Tensor:
+    r"""Return ``thin_cayley(lower_skew(X[:k]), X[k:])``, in fewer passes.
+
+    What ``X`` has above its diagonal is not read.
+
+    Shape: ``(*batch, n, k) -> (*batch, n, k)`` for n >= k.
+
+    Example:
+        >>> import torch
+        >>> thin_cayley_lower(torch.tensor([[5.0], [2.0], [0.0]]))
+        tensor([[0.],
+                [1.],
+                [0.]])
+    """
+    require_columns(X, X)
+    return _thin_lower(X)
+
+
 def thin_cayley_at(Z: Tensor, base: Tensor) -> Tensor:
     r"""Return the point of coordinates ``Z`` around one with orthonormal columns.
 
@@ -208,70 +268,6 @@ def thin_cayley_at(Z: Tensor, base: Tensor) -> Tensor:
     """
     require_columns(Z, Z)
     return _thin_at(Z, base.expand_as(Z))
-
-
-def thin_cayley_inverse(
-    Q: Tensor, signs: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Return Omega, K and signs D with ``thin_cayley(Omega, K) * D == Q``.
-
-    They exist for every Q with orthonormal columns; see Note [Signs] of the Cayley
-    transform. For the blocks U and V of Q D,
-
-    .. math::
-        X = (U + I)/2, \qquad K = V X^{-1}, \qquad
-        \Omega = 2 (I + K^H K/4 - X^{-1}).
-
-    Shape:
-        ``(*batch, n, k), (*batch, k)
-        -> (*batch, k, k), (*batch, n - k, k), (*batch, k)``.
-
-    Example:
-        >>> import torch
-        >>> Omega, K, signs = thin_cayley_inverse(torch.tensor([[0.0], [1.0]]))
-        >>> K
-        tensor([[2.]])
-    """
-    require_columns(Q, Q)
-    k = Q.shape[-1]
-    if signs is None:
-        signs = cayley_signs(Q[..., :k, :])
-    signed = Q * signs.unsqueeze(-2)
-    return *_coordinates(signed[..., :k, :], signed[..., k:, :]), signs
-
-
-def thin_cayley_inverse_at(
-    Q: Tensor, base: Tensor, signs: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    r"""Return Z and signs D with ``thin_cayley_at(Z, base) * D == Q``.
-
-    Of all such Z it is the tangent one: :math:`B^H Z` is skew.
-
-    Shape: ``(*batch, n, k), (*batch, n, k) -> (*batch, n, k), (*batch, k)``.
-
-    Example:
-        >>> import torch
-        >>> Q, base = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]])
-        >>> thin_cayley_inverse_at(Q, base)[0]
-        tensor([[0.],
-                [2.]])
-    """
-    require_columns(Q, Q)
-    upper = base.mH @ Q
-    if signs is None:
-        signs = cayley_signs(upper)
-    lower = add_product(Q, base.expand_as(Q), upper, alpha=-1) * signs.unsqueeze(-2)
-    Omega, K = _coordinates(upper * signs.unsqueeze(-2), lower)
-    return add_product(K, base.expand_as(Q), Omega, alpha=0.5), signs
-
-
-def _coordinates(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Omega and K for the blocks of the value."""
-    identity = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device)
-    inverse = 2 * torch.linalg.inv_ex(U + identity)[0]  # of X
-    K = V @ inverse
-    # The Hermitian part of the formula is zero but for rounding.
-    return inverse.mH - inverse, K
 
 
 def require_columns(X: Tensor, Omega: Tensor) -> None:
