@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from .closed_form import Tensors, closed_form
 
 
 def require_square(X: Tensor) -> None:
@@ -46,3 +49,49 @@ def skew(X: Tensor) -> Tensor:
         return above - above.mH
     diagonal = X.diagonal(dim1=-2, dim2=-1).imag
     return above - above.mH + torch.diag_embed(1j * diagonal)
+
+
+def difference(X: Tensor) -> Tensor:
+    """Return X - X^H; a transposed copy is quicker than a transposed operand.
+
+    Example:
+        >>> import torch
+        >>> difference(torch.tensor([[1.0, 2.0], [5.0, 3.0]]))
+        tensor([[ 0., -3.],
+                [ 3.,  0.]])
+    """
+    return X - X.mH.contiguous()
+
+
+class _LowerSkew:
+    @staticmethod
+    def forward(X: Tensor) -> tuple[Tensor]:
+        return (difference(X.tril()),)
+
+    @staticmethod
+    def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
+        return ()
+
+    @staticmethod
+    def vjp(kept: Any, needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
+        return (difference(G).tril(),)
+
+    @staticmethod
+    def jvp(kept: Any, dX: Tensor) -> Tensors:  # noqa: ANN401
+        return _LowerSkew.forward(dX)
+
+
+_lower_skew = closed_form(_LowerSkew)
+
+
+def lower_skew(X: Tensor) -> Tensor:
+    r"""Return :math:`L - L^H` for the lower triangle L of ``X``, a skew matrix.
+
+    Example:
+        >>> import torch
+        >>> lower_skew(torch.tensor([[1.0, 9.0], [2.0, 3.0]]))
+        tensor([[ 0., -2.],
+                [ 2.,  0.]])
+    """
+    require_square(X)
+    return _lower_skew(X)
