@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .products import accumulate_product, add_product, add_to_diagonal
 from .programs import DOUBLE, SINGLE, Program, Row, Step
 
 # Halvings where the host may not look at the norm: its bound may be 358 in single
@@ -54,14 +55,6 @@ def combine(coefficients: Sequence[float], basis: Sequence[Tensor]) -> Tensor:
     for c, B in rest:
         total = torch.add(total, B, alpha=c)
     return total
-
-
-def fused(C: Tensor, X: Tensor, Y: Tensor, *, beta: float = 1) -> Tensor:
-    """Return ``beta * C + X @ Y`` for equal batches, in one pass."""
-    if C.ndim == 2:
-        return torch.addmm(C, X, Y, beta=beta)
-    flat = (M if M.ndim == 3 else M.reshape(-1, *M.shape[-2:]) for M in (C, X, Y))
-    return torch.baddbmm(*flat, beta=beta).view(C.shape)
 
 
 def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
@@ -142,10 +135,9 @@ def _run(plan: Plan, halvings: Tensor, basis: list[Tensor]) -> Evaluation:
     D = basis[-1]
     for j in range(plan.squarings):
         tensors.append(D)
-        squared = fused(D, D, D, beta=2)
+        squared = add_product(D, D, D, beta=2)
         D = squared if plan.equal else _where(halvings > j, squared, D)
-    D.diagonal(dim1=-2, dim2=-1).add_(1)
-    return Evaluation(D, plan, halvings, tuple(tensors))
+    return Evaluation(add_to_diagonal(D, 1), plan, halvings, tuple(tensors))
 
 
 def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -154,7 +146,7 @@ def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tensor:
-    return fused(combine(step.added, basis), X, Y) if step.added else X @ Y
+    return add_product(combine(step.added, basis), X, Y) if step.added else X @ Y
 
 
 def _where(mask: Tensor, X: Tensor, Y: Tensor) -> Tensor:
@@ -184,7 +176,7 @@ def gradient(
     saved = list(tensors)
     for j in reversed(range(plan.squarings)):
         D = saved.pop().mH
-        swept = fused(fused(G, D, G, beta=2), G, D)
+        swept = add_product(add_product(G, D, G, beta=2), G, D)
         G = swept if plan.equal else _where(halvings > j, swept, G)
     steps = plan.program.steps
     sums = [_Sum([], []) for _ in range(len(steps) + 1)]
@@ -199,7 +191,7 @@ def gradient(
         elif _is_unit(left):
             _spread(sums, left, _transposed(G).add_(G), Y.mH)
         else:
-            _spread(sums, left, fused(G @ Y.mH, Y.mH, G))
+            _spread(sums, left, add_product(G @ Y.mH, Y.mH, G))
         _spread(sums, added, G)
     slope = sums[0].total()
     return _transposed(slope).sub_(slope).mul_(scale / -2)
@@ -223,12 +215,7 @@ class _Sum(NamedTuple):
             self.terms.append((1.0, X @ Y))
         total = combine(*zip(*self.terms, strict=True))  # pyright: ignore
         for X, Y in products:
-            if total.ndim > 3:
-                total.add_(X @ Y)
-            elif total.ndim == 3:
-                total.baddbmm_(X, Y)
-            else:
-                total.addmm_(X, Y)
+            total = accumulate_product(total, X, Y)
         return total
 
 
@@ -260,11 +247,11 @@ def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor) -> Tensor:
     for step in plan.program.steps:
         (X, Y), (dX, dY) = _factors(step, basis), _factors(step, slopes)
         basis.append(_product(step, basis, X, Y))
-        slopes.append(fused(_product(step, slopes, dX, Y), X, dY))
+        slopes.append(add_product(_product(step, slopes, dX, Y), X, dY))
     D, dD = basis[-1], slopes[-1]
     for j in range(plan.squarings):
-        squared = fused(D, D, D, beta=2)
-        moved = fused(fused(dD, D, dD, beta=2), dD, D)
+        squared = add_product(D, D, D, beta=2)
+        moved = add_product(add_product(dD, D, dD, beta=2), dD, D)
         if not plan.equal:
             squared = _where(halvings > j, squared, D)
             moved = _where(halvings > j, moved, dD)

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
+from .tracing import forward_mode
+
 Tensors = tuple[Tensor | None, ...]
 
 
@@ -128,9 +130,7 @@ def _eager(rule: Rule) -> type[Function]:
         return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, *grads)
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
-        # torch turns forward mode off in here, also that of the transforms around:
-        # a forward derivative of a forward derivative would be zero, without a word.
-        with forward_ad._set_fwd_grad_enabled(True):
+        with forward_mode():  # see Note [Derivatives of derivatives]
             kept = [
                 None if x is None else forward_ad.unpack_dual(x).primal
                 for x in ctx.saved_tensors

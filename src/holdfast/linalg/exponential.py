@@ -47,6 +47,8 @@ def skew_exponential(A: Tensor) -> Tensor:
         return ((A - A.mH) / 2).exp()
     if n < 4 and not A.is_complex():
         return plane_rotation(A) if n == 2 else space_rotation(A)
+    if A.ndim > 3:  # fused products take one batch dimension
+        return skew_exponential(A.flatten(0, -3)).unflatten(0, A.shape[:-2])
     if traced(A):
         return evaluate(A, fixed=True).value
     return _SkewExponential.apply(A)

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from .cayley import cayley_signs
+from .exponential import matrix_exponential, skew_exponential
+from .logarithm import skew_logarithm
 from .orthonormal import complete
 from .precision import double
 from .products import add_product
@@ -89,9 +91,7 @@ def _small_exponential(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
     upper = torch.cat([wide, -gram / c], -1)
     lower = torch.cat([c * identity, torch.zeros_like(wide)], -1)
     N = torch.cat([upper, lower], -2)
-    # a batch of two, since torch is wrong for some single matrices (pytorch #196592)
-    columns = torch.matrix_exp(torch.stack([N, N]))[0][..., :k]
-    F, G = columns.split([k, k], -2)
+    F, G = matrix_exponential(N)[..., :k].split([k, k], -2)
     return F.to(K.dtype), (G / c).to(K.dtype)
 
 
@@ -129,14 +129,14 @@ def thin_logarithm(
     signed = double(Q) * signs.unsqueeze(-2)
     Y, R = torch.linalg.qr(signed[..., k:, :])  # (n - k) x m, m x k
     V = _rotation_with(torch.cat([signed[..., :k, :], R], -2))
-    A = rotation_logarithm(V)
+    A = skew_logarithm(V)
     for _ in range(_STEPS):
         below, corner = A[..., k:, :k], A[..., k:, k:]
         size = torch.linalg.matrix_norm(corner)
         if corner.numel() == 0 or bool(size.amax() < 1e-13 * V.shape[-1]):
             break
         V = torch.cat([V[..., :k], V[..., k:] @ _turn(below, corner)], -1)
-        A = rotation_logarithm(V)
+        A = skew_logarithm(V)
     else:
         raise InvalidTensorError("Found no coordinates for the exponential.")
     Omega, K = A[..., :k, :k], Y @ A[..., k:, :k]
@@ -169,28 +169,4 @@ def _turn(below: Tensor, corner: Tensor) -> Tensor:
     values, U = torch.linalg.eigh(below @ below.mH / 12)
     values = (values - 0.5).clamp_max(-0.1)
     inside = U.mH @ corner @ U / (values.unsqueeze(-1) + values.unsqueeze(-2))
-    return torch.matrix_exp(U @ inside @ U.mH)
-
-
-def rotation_logarithm(Q: Tensor) -> Tensor:
-    r"""Return the skew logarithm of a rotation without eigenvalues -1.
-
-    :math:`\cos\varphi\,(Q + Q^H)/2 - i \sin\varphi\,(Q - Q^H)/2` is Hermitian and has
-    the eigenvectors of Q; of those of its eigenvalues that coincide, the angles in Q do
-    as well but for rare :math:`\varphi`.
-
-    Example:
-        >>> import torch
-        >>> rotation_logarithm(torch.tensor([[0.0, -1.0], [1.0, 0.0]])).round(
-        ...     decimals=4
-        ... )
-        tensor([[ 0.0000, -1.5708],
-                [ 1.5708,  0.0000]])
-    """
-    cosine, sine = 0.8, 0.6
-    H = cosine * (Q + Q.mH) / 2 - 1j * sine * (Q - Q.mH) / 2
-    _, V = torch.linalg.eigh(H)
-    turned = (V.mH @ Q.to(V.dtype) @ V).diagonal(dim1=-2, dim2=-1)
-    A = (V * (1j * turned.angle()).unsqueeze(-2)) @ V.mH
-    A = (A - A.mH) / 2
-    return A if Q.is_complex() else A.real
+    return skew_exponential(U @ inside @ U.mH)
