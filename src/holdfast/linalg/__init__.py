@@ -15,10 +15,27 @@ from .orthonormal import complete, orthogonality, polish, positive_qr
 from .polar_factor import polar, polar_by_products
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
-from .stiefel_exponential import thin_exponential, thin_exponential_at, thin_logarithm
-from .structure import lower_skew, require_square, skew, symmetric
+from .stiefel_exponential import (
+    thin_exponential,
+    thin_exponential_at,
+    thin_exponential_lower,
+    thin_logarithm,
+)
+from .structure import (
+    lower_skew,
+    require_matrix,
+    require_square,
+    skew,
+    symmetric,
+    tall,
+    turned_like,
+)
 from .thin import thin_cayley, thin_cayley_at, thin_cayley_lower
-from .thin_coordinates import thin_cayley_inverse, thin_cayley_inverse_at
+from .thin_coordinates import (
+    thin_cayley_inverse,
+    thin_cayley_inverse_at,
+    thin_cayley_lower_inverse,
+)
 from .tolerances import tolerance
 
 __all__ = [
@@ -47,6 +64,7 @@ __all__ = [
     "rayleigh",
     "reflections",
     "reflectors",
+    "require_matrix",
     "require_square",
     "rescale",
     "signed_logarithm",
@@ -56,13 +74,17 @@ __all__ = [
     "symmetric",
     "symmetric_exponential",
     "symmetric_logarithm",
+    "tall",
     "thin_cayley",
     "thin_cayley_at",
     "thin_cayley_inverse",
     "thin_cayley_inverse_at",
     "thin_cayley_lower",
+    "thin_cayley_lower_inverse",
     "thin_exponential",
     "thin_exponential_at",
+    "thin_exponential_lower",
     "thin_logarithm",
     "tolerance",
+    "turned_like",
 ]

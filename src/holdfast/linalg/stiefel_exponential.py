@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..errors import InvalidTensorError
 from .cayley import cayley_signs
@@ -26,11 +27,15 @@ from .logarithm import skew_logarithm
 from .orthonormal import complete
 from .precision import double
 from .products import add_product
-from .structure import require_square
+from .structure import lower_skew, require_square
 from .thin import require_columns
 
 # The search for coordinates gives up after so many steps.
 _STEPS = 200
+
+# From so many rows for each column on, a general exponential of size 2k in double
+# precision is cheaper than a skew one of size n, gradients included.
+_THIN = 8
 
 
 def thin_exponential(Omega: Tensor, K: Tensor) -> Tensor:
@@ -57,6 +62,30 @@ def thin_exponential(Omega: Tensor, K: Tensor) -> Tensor:
     require_columns(K, Omega)
     F, G = _small_exponential(Omega, K)
     return torch.cat([F, K @ G], -2)
+
+
+def thin_exponential_lower(X: Tensor) -> Tensor:
+    r"""Return ``thin_exponential(lower_skew(X[:k]), X[k:])``, the cheaper way.
+
+    That is the first columns of an exponential of size n, if n is less than 8k. What
+    ``X`` has above its diagonal is not read.
+
+    Shape: ``(*batch, n, k) -> (*batch, n, k)`` for n >= k.
+
+    Example:
+        >>> import torch
+        >>> thin_exponential_lower(torch.tensor([[5.0], [torch.pi / 2]])).round().abs()
+        tensor([[0.],
+                [1.]])
+    """
+    require_columns(X, X)
+    n, k = X.shape[-2:]
+    if n == k:
+        return skew_exponential(lower_skew(X))
+    if n < _THIN * k:
+        return skew_exponential(lower_skew(pad(X, (0, n - k))))[..., :k]
+    upper, lower = X.split([k, n - k], -2)
+    return thin_exponential(lower_skew(upper), lower)
 
 
 def thin_exponential_at(Z: Tensor, base: Tensor) -> Tensor:

@@ -19,6 +19,37 @@ def require_square(X: Tensor) -> None:
         )
 
 
+def require_matrix(X: Tensor) -> None:
+    """Raise unless ``X`` is a matrix or a batch of them."""
+    if X.ndim < 2:
+        raise InvalidTensorError(
+            "Expected a matrix or batch of matrices. "
+            f"Got a tensor of {X.ndim} dimensions."
+        )
+
+
+def tall(X: Tensor) -> Tensor:
+    """Return ``X`` with at least as many rows as columns, transposed if need be.
+
+    Example:
+        >>> import torch
+        >>> tall(torch.zeros(2, 3)).shape
+        torch.Size([3, 2])
+    """
+    return X.mT if X.shape[-2] < X.shape[-1] else X
+
+
+def turned_like(Q: Tensor, X: Tensor) -> Tensor:
+    """Return a tall matrix in the orientation of ``X``.
+
+    Example:
+        >>> import torch
+        >>> turned_like(torch.zeros(3, 2), torch.ones(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    return Q.mT if X.shape[-2] < X.shape[-1] else Q
+
+
 def symmetric(X: Tensor) -> Tensor:
     """Reflect the upper triangle: symmetric, or Hermitian where ``X`` is complex.
 

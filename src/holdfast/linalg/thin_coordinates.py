@@ -40,6 +40,24 @@ def thin_cayley_inverse(
     return *_coordinates(signed[..., :k, :], signed[..., k:, :]), signs
 
 
+def thin_cayley_lower_inverse(Q: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return X and signs D with ``thin_cayley_lower(X) * D == Q``.
+
+    ``X`` is zero above its diagonal.
+
+    Shape: ``(*batch, n, k) -> (*batch, n, k), (*batch, k)``.
+
+    Example:
+        >>> import torch
+        >>> thin_cayley_lower_inverse(torch.tensor([[-1.0], [0.0]]))
+        (tensor([[0.],
+                [0.]]), tensor([-1], dtype=torch.int8))
+    """
+    Omega, K, signs = thin_cayley_inverse(Q)
+    half = Omega.diagonal(dim1=-2, dim2=-1) / 2  # it is added to its conjugate
+    return torch.cat([Omega.tril() - torch.diag_embed(half), K], -2), signs
+
+
 def thin_cayley_inverse_at(
     Q: Tensor, base: Tensor, signs: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
