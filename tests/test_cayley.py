@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from holdfast import linalg
 from holdfast.errors import InvalidTensorError
 from holdfast.linalg.closed_form import closed_form
+from holdfast.linalg.products import scaled_product
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
@@ -297,3 +298,15 @@ def test_a_skew_matrix_from_the_lower_triangle(dtype):
     L = X.tril()
     assert torch.equal(linalg.lower_skew(X), L - L.mH)
     assert differentiable(linalg.lower_skew, X.requires_grad_())
+
+
+def test_a_scaled_product_reads_no_memory_of_others(monkeypatch):
+    """`vmap` takes 0 times the summand that is not there: it must not be NaN."""
+
+    def full_of_nan(self, shape, **options):
+        return torch.full(shape, torch.nan, dtype=self.dtype, **options)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", full_of_nan)
+    X = torch.randn(3, 2, 2)
+    products = torch.func.vmap(lambda x: scaled_product(x, x, 2.0))(X)
+    assert_close(products, 2 * X @ X)

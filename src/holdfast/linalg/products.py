@@ -9,7 +9,7 @@ from torch import Tensor
 def add_product(
     C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
 ) -> Tensor:
-    r"""Return :math:`\beta C + \alpha A B`, in one pass; C is not read for beta = 0.
+    r"""Return :math:`\beta C + \alpha A B`, in one pass; for beta = 0, C has to be finite.
 
     Shape: ``(*batch, n, m), (*batch, n, k), (*batch, k, m) -> (*batch, n, m)``.
 
@@ -37,7 +37,8 @@ def scaled_product(A: Tensor, B: Tensor, alpha: float) -> Tensor:
         tensor([[-1.,  0.],
                 [ 0., -1.]])
     """
-    nothing = A.new_empty(()).expand(*A.shape[:-1], B.shape[-1])
+    # not empty: `vmap` reads it, and 0 times what is left in memory may be NaN
+    nothing = A.new_zeros(()).expand(*A.shape[:-1], B.shape[-1])
     return add_product(nothing, A, B, alpha=alpha, beta=0)
 
 
