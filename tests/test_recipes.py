@@ -278,10 +278,25 @@ def test_torchs_phrase_for_an_unknown_name_is_kept(function):
         getattr(holdfast, function)(nn.Linear(2, 2), "w")
 
 
+@pytest.mark.parametrize("function", ["orthogonal", "weight_norm", "spectral_norm"])
+def test_an_attribute_error_of_a_map_is_no_unknown_tensor(function):
+    class Faulty(nn.Module):
+        broken = False
+
+        def forward(self, X):
+            return self.missing if self.broken else X
+
+    layer, link = nn.Linear(2, 2), Faulty()
+    holdfast.register_parametrization(layer, "weight", link)
+    Faulty.broken = True
+    with pytest.raises(AttributeError, match="missing"):
+        getattr(holdfast, function)(layer)
+
+
 def test_an_unknown_orthogonal_map_is_an_error():
     with pytest.raises(
         ValueError,
-        match='orthogonal_map has to be one of "matrix_exp", "cayley", "householder"',
+        match=r'one of "matrix_exp", "cayley", "householder", "thin_cayley"\. Got: exp',
     ):
         holdfast.orthogonal(nn.Linear(2, 2), orthogonal_map="exp")
 

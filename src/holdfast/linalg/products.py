@@ -9,7 +9,9 @@ from torch import Tensor
 def add_product(
     C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
 ) -> Tensor:
-    r"""Return :math:`\beta C + \alpha A B`, in one pass; for beta = 0, C has to be finite.
+    r"""Return :math:`\beta C + \alpha A B`, in one pass.
+
+    C has to be finite for beta = 0 as well: `vmap` reads it.
 
     Shape: ``(*batch, n, m), (*batch, n, k), (*batch, k, m) -> (*batch, n, m)``.
 

@@ -1,6 +1,6 @@
 """How to get there: parametrizations, by family."""
 
-from .cayley import Cayley
+from .cayley import Cayley, ThinCayley
 from .exponential import MatrixExp
 from .householder import Householder
 from .norm import SpectralNorm, WeightNorm
@@ -17,6 +17,7 @@ __all__ = [
     "Skew",
     "SpectralNorm",
     "Symmetric",
+    "ThinCayley",
     "Triangular",
     "WeightNorm",
 ]
