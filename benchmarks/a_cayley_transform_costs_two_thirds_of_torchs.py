@@ -14,7 +14,7 @@ def measure(effort: Effort) -> Report:
         based = {**makers("cayley"), **geotorchs("cayley")}
         free = makers("cayley", use_trivialization=False)
         for case, made in (("with a base", based), ("without", free)):
-            reading(report, f"{(n, n)} {case}", made, (n, n), effort, target=2 / 3)
+            reading(report, f"{(n, n)} {case}", made, (n, n), effort, target=0.67)
     return report
 
 

@@ -17,7 +17,7 @@ from .subjects import RECIPES
 from .timing import Comparison, Contestant, Effort, compare
 
 # A read of a large matrix takes far longer than a block should.
-ROUNDS = 25
+ROUNDS = 9
 GEOTORCH, PRODUCT = "geotorch", "a product"
 SETTING = (
     "`layer.weight.backward(G)`: one read and its gradient, float32. Coordinates are "

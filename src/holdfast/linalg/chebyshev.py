@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
 
 def combine(coefficients: Sequence[float], basis: Sequence[Tensor]) -> Tensor:
     """Return a linear combination; the tensor itself for a single coefficient 1."""
-    terms = [(c, B) for c, B in zip(coefficients, basis, strict=False) if c]
+    terms = [(c, basis[i]) for i, c in enumerate(coefficients) if c]
     terms.sort(key=lambda term: term[0] != 1)  # ones first: nothing to multiply
     (c, total), *rest = terms
     if c != 1:
@@ -124,7 +124,7 @@ def _run(plan: Plan, halvings: Tensor, basis: list[Tensor]) -> Evaluation:
     """Evaluate the program, given the first powers of A."""
     if not plan.equal:
         scale, degrees = _scale(halvings), plan.program.degrees
-        basis = [B * scale**d for B, d in zip(basis, degrees, strict=False)]
+        basis = [B * scale ** degrees[i] for i, B in enumerate(basis)]
     tensors: list[Tensor] = []
     for m, step in enumerate(plan.program.steps):
         X, Y = _factors(step, basis)
