@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import path_of
-from .cache import innermost, open_scopes, read_in_scopes, value_in_trace
-from .calling import evaluate
+from .cache import innermost, open_scopes, read_in_scopes
+from .calling import evaluate, is_unhooked
 from .chain import ParametrizationList
+from .compiled import value_in_trace
 from .memo import remembered, slot_of
 from .refinement import catch_up_
 from .torch_state import (
@@ -113,12 +114,12 @@ def failure_of(module: nn.Module, name: str) -> AttributeError | None:
 
 
 def _read_special(chain: ParametrizationList) -> Tensor | None:
-    """Return what `functional_call` put in place of the value; advance moving state."""
+    """Return an override or what hooks make of the value; advance moving state."""
     if chain._overrides:
         return chain._overrides[-1][0]
-    if chain.training and is_grad_enabled():
+    if chain._refined is not None and chain.training and is_grad_enabled():
         catch_up_(chain)
-    return None
+    return None if is_unhooked(chain) else chain()
 
 
 def read_traced(module: nn.Module, name: str) -> Tensor:
