@@ -146,11 +146,11 @@ def _store(
     chain: ParametrizationList, host: nn.Module, name: str, scope: Scope, *, grad: bool
 ) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
-    before = chain.versions()
+    before = chain.stamp()
     with trackable():
         value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
-        chain.versions() == before  # else another thread has changed an original
+        chain.stamp() == before  # else another thread has changed an original
         and dispatch_modes() == scope.modes
         and not is_transformed(value)
         # without a version a change could not be seen

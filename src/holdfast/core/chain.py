@@ -232,12 +232,16 @@ class ParametrizationList(EpochList):
         self.note_special()
         return handle
 
-    def versions(self) -> tuple[tuple[int, int], ...]:
-        """Return which tensors the originals are, and their versions."""
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions of the originals; -1 where there is none."""
         return tuple(
-            (id(tensor), -1 if tensor.is_inference() else tensor._version)
+            -1 if tensor.is_inference() else tensor._version
             for tensor in self.originals()
         )
+
+    def stamp(self) -> object:
+        """Return what is another one after any change of an original."""
+        return [id(tensor) for tensor in self.originals()], self.versions()
 
     def is_deterministic(self) -> bool:
         """Tell whether every map says so and nothing is hooked into a call."""

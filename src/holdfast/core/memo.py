@@ -65,11 +65,11 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
         chain.drop_memo()
         return chain.evaluate()
     with trackable():
-        before = chain.versions()
+        before = chain.stamp()
         value = chain.evaluate()
         if type(value) is not Tensor or value.layout is not torch.strided:
             return value
-        if chain.versions() != before:
+        if chain.stamp() != before:
             return value  # another thread has changed an original meanwhile
         if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
