@@ -184,6 +184,7 @@ CASES = (
         _always(sets.SymmetricPositiveDefinite()),
         SQUARE,
     ),
+    Case("thin cayley", lambda _: [maps.ThinCayley()], _STIEFEL),
     Case("householder", lambda _: [maps.Householder()], _STIEFEL, dtypes=REAL),
     *(
         Case(

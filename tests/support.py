@@ -220,6 +220,9 @@ def recipes() -> dict[str, Callable[[nn.Module], nn.Module]]:
     return {
         "orthogonal": holdfast.orthogonal,
         **made,
+        "orthogonal thin_cayley": lambda module: holdfast.orthogonal(
+            module, orthogonal_map="thin_cayley"
+        ),
         "weight_norm": holdfast.weight_norm,
         "weight_norm of columns": lambda module: holdfast.weight_norm(module, dim=1),
         "weight_norm of all": lambda module: holdfast.weight_norm(module, dim=None),

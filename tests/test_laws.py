@@ -550,15 +550,17 @@ def law_compile(case: Case, shape: Shape) -> None:
 
 COMPILED = (
     "cayley",
+    "thin cayley",
     "definite",
     "orthogonal matrix_exp",
+    "orthogonal cayley",
     "orthogonal householder",
     "weight norm 0",
     "spectral norm 0",
 )
 
 
-@over("compile", (torch.float32,), ((4, 4),), COMPILED)
+@over("compile", (torch.float32,), ((4, 4), (5, 3)), COMPILED)
 def test_compiled_values_and_gradients_are_the_same(case, shape, dtype):
     law_compile(case, shape)
 

@@ -42,6 +42,7 @@ LAYERS = {
     "orthogonal matrix_exp": _recipe("matrix_exp"),
     "orthogonal cayley": _recipe("cayley"),
     "orthogonal householder": _recipe("householder"),
+    "orthogonal thin_cayley": _recipe("thin_cayley"),
     "householder without base": _recipe("householder", use_trivialization=False),
 }
 MAKERS = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)

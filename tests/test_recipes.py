@@ -278,10 +278,25 @@ def test_torchs_phrase_for_an_unknown_name_is_kept(function):
         getattr(holdfast, function)(nn.Linear(2, 2), "w")
 
 
+@pytest.mark.parametrize("function", ["orthogonal", "weight_norm", "spectral_norm"])
+def test_an_attribute_error_of_a_map_is_no_unknown_tensor(function):
+    class Faulty(nn.Module):
+        broken = False
+
+        def forward(self, X):
+            return self.missing if self.broken else X
+
+    layer, link = nn.Linear(2, 2), Faulty()
+    holdfast.register_parametrization(layer, "weight", link)
+    Faulty.broken = True
+    with pytest.raises(AttributeError, match="missing"):
+        getattr(holdfast, function)(layer)
+
+
 def test_an_unknown_orthogonal_map_is_an_error():
     with pytest.raises(
         ValueError,
-        match='orthogonal_map has to be one of "matrix_exp", "cayley", "householder"',
+        match=r'one of "matrix_exp", "cayley", "householder", "thin_cayley"\. Got: exp',
     ):
         holdfast.orthogonal(nn.Linear(2, 2), orthogonal_map="exp")
 
@@ -468,9 +483,45 @@ def test_N4_torch_reads_our_checkpoint_after_weight_decay(recipe):
         optimizer.step()
     original = ours.parametrizations.weight.original
     assert float(original.detach().diagonal().abs().max()) < 1
+    before, version = ours.weight.detach().clone(), original._version
     theirs.load_state_dict(ours.state_dict(), strict=True)
     near(theirs.weight, ours.weight)
-    assert float(original.detach().diagonal().abs().max()) < 1, "saving changes nothing"
+    # A state dict shares memory with the module, so they are written where they belong;
+    # no value reads them there, so that none is recomputed and no graph is broken.
+    assert torch.equal(original.detach().diagonal().abs(), torch.ones(3))
+    assert torch.equal(ours.weight, before)
+    assert original._version == version
+
+
+@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("recipe", ["householder", HIDDEN_SIGNS])
+def test_N4_a_state_dict_shares_memory_after_weight_decay_too(kind, recipe):
+    """Averages of weights, such as timm's, are kept through the state dict."""
+    ours, _, name = pair(kind, recipe)
+    for parameter in ours.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    torch.optim.AdamW(ours.parameters(), lr=0.1, weight_decay=0.1).step()
+    key = f"parametrizations.{name}.original"
+    ours.state_dict()[key].zero_()
+    assert not chain(ours, name).original.any()
+
+
+def test_N4_a_graph_survives_a_state_dict_after_weight_decay():
+    layer = holdfast.orthogonal(nn.Linear(3, 6), orthogonal_map="householder")
+    with torch.no_grad():
+        layer.parametrizations.weight.original.mul_(0.9)
+    loss = layer(torch.randn(2, 3)).square().sum()
+    layer.state_dict()
+    loss.backward()
+    assert bool(layer.parametrizations.weight.original.grad.isfinite().all())
+
+
+def test_N4_a_state_dict_of_weights_made_in_inference_mode():
+    with torch.inference_mode():
+        layer = holdfast.orthogonal(nn.Linear(3, 6), orthogonal_map="householder")
+        layer.parametrizations.weight.original.mul_(0.9)
+    saved = layer.state_dict()["parametrizations.weight.original"]
+    assert torch.equal(saved.diagonal(), -torch.ones(3))
 
 
 def test_a_state_dict_shares_memory_with_the_parameters():

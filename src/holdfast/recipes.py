@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import cast, get_args
 
 from torch import Tensor, nn
 
+from .core.classes import chain_of
 from .core.registration import register_parametrization
 from .errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
+from .maps.cayley import ThinCayley
 from .maps.norm import SpectralNorm, WeightNorm
 from .maps.orthogonal import Orthogonal, OrthogonalMap
 
+_ORTHOGONAL_MAPS = (*get_args(OrthogonalMap), "thin_cayley")
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -32,10 +35,12 @@ def orthogonal(
     Args:
         module: the module that owns the weight.
         name: its name.
-        orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``; see
-            `maps.Orthogonal`. By default the first for square and complex matrices and
-            the last for all others.
-        use_trivialization: keep a base point, which makes every such matrix assignable.
+        orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``, see
+            `maps.Orthogonal`, or ``"thin_cayley"``, see `maps.ThinCayley`, the fastest
+            for tall and wide matrices. By default ``"matrix_exp"`` for square and
+            complex matrices and ``"householder"`` for all others, as in torch.
+        use_trivialization: keep a base point, which makes every such matrix assignable;
+            to ``"thin_cayley"`` they are without one.
 
     Returns:
         The module.
@@ -43,7 +48,7 @@ def orthogonal(
     Raises:
         UnknownTensorError: the module has no such tensor.
         InvalidTensorError: it is not a matrix, or complex with ``"householder"``.
-        ValueError: ``orthogonal_map`` is none of the three.
+        ValueError: ``orthogonal_map`` is none of the four.
 
     Example:
         >>> import torch, holdfast
@@ -51,18 +56,19 @@ def orthogonal(
         >>> torch.allclose(layer.weight.T @ layer.weight, torch.eye(3), atol=1e-6)
         True
     """
-    weight = _tensor(module, name)
-    if weight.ndim < 2:
-        raise InvalidTensorError(
-            f"`{path_of(module, name)}`: Expected a matrix or batch of matrices. "
-            f"Got a tensor of {weight.ndim} dimensions."
-        )
+    _tensor(module, name)
     if orthogonal_map is None:
-        thin = weight.size(-2) != weight.size(-1) and not weight.is_complex()
-        orthogonal_map = "householder" if thin else "matrix_exp"
-    map_ = Orthogonal(
-        cast("OrthogonalMap", orthogonal_map), use_trivialization=use_trivialization
-    )
+        orthogonal_map = _torchs_choice(module, name)
+    if orthogonal_map not in _ORTHOGONAL_MAPS:
+        names = ", ".join(f'"{known}"' for known in _ORTHOGONAL_MAPS)
+        raise ValueError(
+            f"`{path_of(module, name)}`: orthogonal_map has to be one of {names}. "
+            f"Got: {orthogonal_map}."
+        )
+    if orthogonal_map == "thin_cayley":
+        return register_parametrization(module, name, ThinCayley())
+    kind = cast("OrthogonalMap", orthogonal_map)
+    map_ = Orthogonal(kind, use_trivialization=use_trivialization)
     return register_parametrization(module, name, map_)
 
 
@@ -138,10 +144,29 @@ def spectral_norm(
     return register_parametrization(module, name, map_)
 
 
+def _torchs_choice(module: nn.Module, name: str) -> str:
+    """Return the map that torch takes for a tensor."""
+    weight = _tensor(module, name)
+    if weight.ndim < 2:
+        raise InvalidTensorError(
+            f"`{path_of(module, name)}`: Expected a matrix or batch of matrices. "
+            f"Got a tensor of {weight.ndim} dimensions."
+        )
+    square = weight.shape[-2] == weight.shape[-1]
+    return "matrix_exp" if square or weight.is_complex() else "householder"
+
+
 def _tensor(module: nn.Module, name: str) -> Tensor:
-    """Return a tensor of the module, or say what it has."""
-    weight = getattr(module, name, None)
-    if not isinstance(weight, Tensor):
+    """Return what is to be parametrized, or say what there is.
+
+    It is not read as an attribute: an `AttributeError` that a map raises would look as
+    if there were no such tensor.
+    """
+    chain = chain_of(module, name)
+    if chain is not None:
+        return chain()
+    weight = module._parameters.get(name, module._buffers.get(name))
+    if weight is None:
         known = [*module._parameters, *module._buffers]
         raise UnknownTensorError(
             f"`{path_of(module)}`: the {type(module).__name__} has no parameter or "

@@ -4,16 +4,42 @@ Nothing here keeps state, changes an argument or knows about modules.
 """
 
 from .cayley import cayley_inverse, cayley_signs, cayley_transform
-from .exponential import matrix_exponential, signed_logarithm, symmetric_logarithm
+from .definite import symmetric_exponential, symmetric_logarithm
+from .exponential import matrix_exponential, skew_exponential
 from .householder import diagonal_signs, reflections, reflectors
+from .inverse import accretive_inverse, inverse_by_products
+from .logarithm import signed_logarithm, skew_logarithm
+from .lyapunov_equation import lyapunov
 from .norms import axis, divide, norm_except, rescale
-from .orthonormal import complete, orthogonality, polar, polish, positive_qr
+from .orthonormal import complete, orthogonality, polish, positive_qr
+from .polar_factor import polar, polar_by_products
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
-from .structure import require_square, skew, symmetric
+from .stiefel_exponential import (
+    thin_exponential,
+    thin_exponential_at,
+    thin_exponential_lower,
+    thin_logarithm,
+)
+from .structure import (
+    lower_skew,
+    require_matrix,
+    require_square,
+    skew,
+    symmetric,
+    tall,
+    turned_like,
+)
+from .thin import thin_cayley, thin_cayley_at, thin_cayley_lower
+from .thin_coordinates import (
+    thin_cayley_inverse,
+    thin_cayley_inverse_at,
+    thin_cayley_lower_inverse,
+)
 from .tolerances import tolerance
 
 __all__ = [
+    "accretive_inverse",
     "axis",
     "cayley_inverse",
     "cayley_signs",
@@ -23,22 +49,42 @@ __all__ = [
     "divide",
     "double",
     "full_precision",
+    "inverse_by_products",
+    "lower_skew",
+    "lyapunov",
     "matricize",
     "matrix_exponential",
     "norm_except",
     "orthogonality",
     "polar",
+    "polar_by_products",
     "polish",
     "positive_qr",
     "power_iteration",
     "rayleigh",
     "reflections",
     "reflectors",
+    "require_matrix",
     "require_square",
     "rescale",
     "signed_logarithm",
     "skew",
+    "skew_exponential",
+    "skew_logarithm",
     "symmetric",
+    "symmetric_exponential",
     "symmetric_logarithm",
+    "tall",
+    "thin_cayley",
+    "thin_cayley_at",
+    "thin_cayley_inverse",
+    "thin_cayley_inverse_at",
+    "thin_cayley_lower",
+    "thin_cayley_lower_inverse",
+    "thin_exponential",
+    "thin_exponential_at",
+    "thin_exponential_lower",
+    "thin_logarithm",
     "tolerance",
+    "turned_like",
 ]

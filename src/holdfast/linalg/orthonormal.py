@@ -1,4 +1,4 @@
-"""Orthonormal columns: how far from it, the nearest, the cheap, and the missing ones.
+"""Orthonormal columns: how far from it, the cheap, and the missing ones.
 
 All functions take tall or square matrices, ``(*batch, n, k)`` with n >= k.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from .products import add_product
 
 
 def orthogonality(Q: Tensor) -> Tensor:
@@ -40,23 +42,10 @@ def positive_qr(W: Tensor) -> Tensor:
     return Q * phases.unsqueeze(-2) + 0.0  # no negative zeros
 
 
-def polar(W: Tensor) -> Tensor:
-    """Return the matrix with orthonormal columns nearest to W.
-
-    Example:
-        >>> import torch
-        >>> polar(torch.diag(torch.tensor([2.0, 0.5])))
-        tensor([[1., 0.],
-                [0., 1.]])
-    """
-    U, _, Vh = torch.linalg.svd(W, full_matrices=False)
-    return U @ Vh
-
-
-def polish(Q: Tensor) -> Tensor:
+def polish(Q: Tensor, steps: int = 2) -> Tensor:
     """Return the nearest matrix with orthonormal columns, for a Q that almost is one.
 
-    Two steps of Newton and Schulz: a residual r becomes r^4.
+    A step of Newton and Schulz makes a residual r its square; it takes two products.
 
     Example:
         >>> import torch
@@ -64,8 +53,8 @@ def polish(Q: Tensor) -> Tensor:
         >>> bool(orthogonality(polish(Q)) < 1e-10)
         True
     """
-    for _ in range(2):
-        Q = 1.5 * Q - 0.5 * Q @ (Q.mH @ Q)
+    for _ in range(steps):
+        Q = add_product(Q, Q, Q.mH @ Q, alpha=-0.5, beta=1.5)
     return Q
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from .closed_form import Tensors, closed_form
 
 
 def require_square(X: Tensor) -> None:
@@ -14,6 +17,37 @@ def require_square(X: Tensor) -> None:
         raise InvalidTensorError(
             f"Expected a square matrix or a batch of them. Got shape {tuple(X.shape)}."
         )
+
+
+def require_matrix(X: Tensor) -> None:
+    """Raise unless ``X`` is a matrix or a batch of them."""
+    if X.ndim < 2:
+        raise InvalidTensorError(
+            "Expected a matrix or batch of matrices. "
+            f"Got a tensor of {X.ndim} dimensions."
+        )
+
+
+def tall(X: Tensor) -> Tensor:
+    """Return ``X`` with at least as many rows as columns, transposed if need be.
+
+    Example:
+        >>> import torch
+        >>> tall(torch.zeros(2, 3)).shape
+        torch.Size([3, 2])
+    """
+    return X.mT if X.shape[-2] < X.shape[-1] else X
+
+
+def turned_like(Q: Tensor, X: Tensor) -> Tensor:
+    """Return a tall matrix in the orientation of ``X``.
+
+    Example:
+        >>> import torch
+        >>> turned_like(torch.zeros(3, 2), torch.ones(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    return Q.mT if X.shape[-2] < X.shape[-1] else Q
 
 
 def symmetric(X: Tensor) -> Tensor:
@@ -46,3 +80,49 @@ def skew(X: Tensor) -> Tensor:
         return above - above.mH
     diagonal = X.diagonal(dim1=-2, dim2=-1).imag
     return above - above.mH + torch.diag_embed(1j * diagonal)
+
+
+def difference(X: Tensor) -> Tensor:
+    """Return X - X^H; a transposed copy is quicker than a transposed operand.
+
+    Example:
+        >>> import torch
+        >>> difference(torch.tensor([[1.0, 2.0], [5.0, 3.0]]))
+        tensor([[ 0., -3.],
+                [ 3.,  0.]])
+    """
+    return X - X.mH.contiguous()
+
+
+class _LowerSkew:
+    @staticmethod
+    def forward(X: Tensor) -> tuple[Tensor]:
+        return (difference(X.tril()),)
+
+    @staticmethod
+    def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
+        return ()
+
+    @staticmethod
+    def vjp(kept: Any, needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
+        return (difference(G).tril(),)
+
+    @staticmethod
+    def jvp(kept: Any, dX: Tensor) -> Tensors:  # noqa: ANN401
+        return _LowerSkew.forward(dX)
+
+
+_lower_skew = closed_form(_LowerSkew)
+
+
+def lower_skew(X: Tensor) -> Tensor:
+    r"""Return :math:`L - L^H` for the lower triangle L of ``X``, a skew matrix.
+
+    Example:
+        >>> import torch
+        >>> lower_skew(torch.tensor([[1.0, 9.0], [2.0, 3.0]]))
+        tensor([[ 0., -2.],
+                [ 2.,  0.]])
+    """
+    require_square(X)
+    return _lower_skew(X)

@@ -1,8 +1,10 @@
 """How to get there: parametrizations, by family."""
 
+from .cayley import Cayley, ThinCayley
 from .exponential import MatrixExp
+from .householder import Householder
 from .norm import SpectralNorm, WeightNorm
-from .orthogonal import Cayley, Householder, Orthogonal
+from .orthogonal import Orthogonal
 from .sparse import Mask
 from .structured import Skew, Symmetric, Triangular
 
@@ -15,6 +17,7 @@ __all__ = [
     "Skew",
     "SpectralNorm",
     "Symmetric",
+    "ThinCayley",
     "Triangular",
     "WeightNorm",
 ]

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..linalg.orthonormal import orthogonality, polar, positive_qr
+from ..linalg.orthonormal import orthogonality, positive_qr
+from ..linalg.polar_factor import polar
 from ..linalg.precision import double
 from .constraint import Constraint, Shape, filled, sizes
 

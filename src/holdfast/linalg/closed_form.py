@@ -1,0 +1,174 @@
+"""Functions with derivatives of their own, in every mode of torch's.
+
+Note [Rules]
+    A rule says how a function is computed and differentiated, in pure functions of
+    tensors. `closed_form` makes of it what autograd, `torch.func` and the compiler can
+    use. Derivatives are written in differentiable operations on what is kept, and only
+    inputs and outputs are kept: so derivatives of every order are right. What a
+    derivative would like to reuse is an output too, behind the value, that nobody but
+    the derivatives sees.
+
+    In a derivative nothing is written in place: under `vmap` one factor may have a
+    batch that another lacks. And parts are taken by `split`, since `vmap` as gradcheck
+    uses it has no rule for a slice that is the whole.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import Function, forward_ad
+
+from .tracing import forward_mode
+
+Tensors = tuple[Tensor | None, ...]
+
+
+class Rule(Protocol):
+    """What `closed_form` needs to know of a function: four static methods.
+
+    `forward(*inputs)` returns the value, and behind it what the derivatives reuse. The
+    inputs have the same number of batch dimensions; optional ones may be None.
+
+    `keep(inputs, outputs)` returns those of them that the derivatives need.
+
+    `vjp(kept, needs, *grads)` returns the gradients of the inputs; those not needed may
+    be None. The gradient of the value is there; those of other outputs may be None.
+
+    `jvp(kept, *tangents)` returns the tangents of all outputs. The tangent of an input
+    that is constant is None.
+    """
+
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def forward(self) -> Callable[..., tuple[Tensor, ...]]: ...  # noqa: D102
+    @property
+    def keep(self) -> Callable[..., Tensors]: ...  # noqa: D102
+    @property
+    def vjp(self) -> Callable[..., Tensors]: ...  # noqa: D102
+    @property
+    def jvp(self) -> Callable[..., Tensors]: ...  # noqa: D102
+
+
+class _Batched(Function):
+    """The rule of `vmap` for functions of batches: the mapped dimension comes first."""
+
+    @classmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        info: Any,  # noqa: ANN401
+        in_dims: tuple[int | None, ...],
+        *inputs: Tensor | None,
+    ) -> tuple[Sequence[Tensor], tuple[int, ...]]:
+        moved = [
+            x
+            if x is None
+            else x.expand(info.batch_size, *x.shape)
+            if dim is None
+            else x.movedim(dim, 0)
+            for x, dim in zip(inputs, in_dims, strict=True)
+        ]
+        outputs: Any = cls.apply(*moved)
+        return outputs, (0,) * len(outputs)
+
+
+def closed_form(rule: Rule) -> Callable[..., Tensor]:
+    """Return the function that a rule describes. See Note [Rules].
+
+    Example:
+        >>> import torch
+        >>> class Square:
+        ...     @staticmethod
+        ...     def forward(X):
+        ...         return (X * X,)
+        ...
+        ...     @staticmethod
+        ...     def keep(inputs, outputs):
+        ...         return inputs
+        ...
+        ...     @staticmethod
+        ...     def vjp(kept, needs, G):
+        ...         return (2 * kept[0] * G,)
+        ...
+        ...     @staticmethod
+        ...     def jvp(kept, dX):
+        ...         return (2 * kept[0] * dX,)
+        >>> torch.func.jacfwd(torch.func.grad(closed_form(Square)))(torch.tensor(3.0))
+        tensor(2.)
+    """
+    eager, traced = _eager(rule), _traced(rule)
+
+    def function(*inputs: Tensor | None) -> Tensor:
+        if torch.compiler.is_compiling():
+            if torch.is_grad_enabled() and any(
+                x is not None and x.requires_grad for x in inputs
+            ):
+                return traced.apply(*inputs)  # pyright: ignore[reportReturnType]
+            return rule.forward(*inputs)[0]
+        return eager.apply(*inputs)[0]  # pyright: ignore[reportReturnType, reportOptionalSubscript]
+
+    return function
+
+
+def _eager(rule: Rule) -> type[Function]:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ANN401
+        kept = rule.keep(inputs, output)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.set_materialize_grads(False)
+        ctx.like = output[0].shape, output[0].dtype, output[0].device
+
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: ANN401
+        if grads[0] is None:
+            shape, dtype, device = ctx.like
+            grads = (torch.zeros(shape, dtype=dtype, device=device), *grads[1:])
+        return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, *grads)
+
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
+        with forward_mode():  # see Note [Derivatives of derivatives]
+            kept = [
+                None if x is None else forward_ad.unpack_dual(x).primal
+                for x in ctx.saved_tensors
+            ]
+            return rule.jvp(kept, *tangents)
+
+    def forward(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+        return rule.forward(*inputs)
+
+    # torch asks for it at every call, and making it anew takes longer than some maps
+    forward.__signature__ = inspect.signature(rule.forward)  # pyright: ignore[reportFunctionMemberAccess]
+    members = {
+        "forward": staticmethod(forward),
+        "setup_context": staticmethod(setup_context),
+        "backward": staticmethod(backward),
+        "jvp": staticmethod(jvp),
+    }
+    return type(rule.__name__, (_Batched,), members)
+
+
+def _traced(rule: Rule) -> type[Function]:
+    """Return the function for the compiler, which refuses `jvp` and `vmap`.
+
+    It differentiates once, so that nothing but the value need be an output.
+    """
+
+    def forward(ctx: Any, *inputs: Tensor | None) -> Tensor:  # noqa: ANN401
+        outputs = rule.forward(*inputs)
+        kept = rule.keep(inputs, outputs)
+        ctx.present = [x is not None for x in kept]
+        ctx.save_for_backward(*[x for x in kept if x is not None])
+        ctx.others = len(outputs) - 1
+        return outputs[0]
+
+    def backward(ctx: Any, G: Tensor) -> Any:  # noqa: ANN401
+        saved = iter(ctx.saved_tensors)
+        kept = tuple(next(saved) if there else None for there in ctx.present)
+        return rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    return type(rule.__name__, (Function,), members)

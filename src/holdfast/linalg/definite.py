@@ -1,0 +1,123 @@
+"""The exponential of symmetric matrices, and its inverse on the definite ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .exponential import matrix_exponential
+from .precision import double
+from .structure import require_square
+from .tracing import traced
+
+
+def symmetric_exponential(S: Tensor) -> Tensor:
+    r"""Return :math:`\exp(S)` of a symmetric or Hermitian matrix, positive definite.
+
+    By one eigendecomposition :math:`S = V \Lambda V^H`. The gradient is that on
+    symmetric matrices, a symmetric one, by the formula of Daleckii and Krein,
+
+    .. math::
+        V \big(\Phi \circ (V^H G V)\big) V^H, \qquad
+        \Phi_{ij} = \frac{e^{\lambda_i} - e^{\lambda_j}}{\lambda_i - \lambda_j},
+
+    in which :math:`\Phi` is smooth where eigenvalues meet. Tracers, which do not know
+    this formula, get `matrix_exponential`. Single precision is computed
+    in double: a rounding of S in its largest eigenvalue would be one of exp(S) in the
+    exponent.
+
+    Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.
+
+    Example:
+        >>> import torch
+        >>> symmetric_exponential(torch.zeros(2, 2))
+        tensor([[1., 0.],
+                [0., 1.]])
+
+    References:
+        Higham, Functions of Matrices, 2008, section 3.2,
+        https://doi.org/10.1137/1.9780898717778
+    """
+    require_square(S)
+    if traced(S):
+        return matrix_exponential(S)
+    return _SymmetricExponential.apply(S)
+
+
+class _SymmetricExponential(torch.autograd.Function):
+    """The exponential with the gradient in the basis of eigenvectors.
+
+    Derivatives of derivatives, and in forward mode, are ordinary operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, S: Tensor) -> Tensor:  # noqa: ANN401
+        """Decompose."""
+        wide = double(S)
+        values, V = torch.linalg.eigh((wide + wide.mH) / 2)
+        ctx.save_for_backward(S, values, V)
+        ctx.save_for_forward(S)
+        W = (V * values.exp().unsqueeze(-2)) @ V.mH
+        return ((W + W.mH) / 2).to(S.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the symmetric gradient."""
+        S, values, V = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            slope = _derivative(S.mH, grads[0])
+        else:
+            inner = V.mH @ grads[0].to(V.dtype) @ V
+            slope = (V @ (_quotients(values) * inner) @ V.mH).to(S.dtype)
+        return (slope + slope.mH) / 2
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the derivative in a symmetric direction."""
+        (S,) = ctx.saved_tensors
+        return _derivative(S, tangents[0])
+
+
+def _quotients(values: Tensor) -> Tensor:
+    """Return the divided differences of exp, ``exp(larger) * (1 - exp(-d)) / d``."""
+    larger = torch.maximum(values.unsqueeze(-1), values.unsqueeze(-2))
+    gap = (values.unsqueeze(-1) - values.unsqueeze(-2)).abs()
+    apart = gap > 0
+    gap = torch.where(apart, gap, 1)
+    return larger.exp() * torch.where(apart, -torch.expm1(-gap) / gap, 1)
+
+
+def _derivative(S: Tensor, H: Tensor) -> Tensor:
+    """Return the derivative of the exponential at S in any direction H.
+
+    It is a block of the exponential of [[S, H], [0, S]], with H scaled to the size of S
+    so that a large gradient costs no digits.
+    """
+    n = S.shape[-1]
+    size = torch.linalg.matrix_norm(H.detach()).clamp_min(torch.finfo(H.dtype).tiny)
+    size = size[..., None, None]
+    upper = torch.cat([S, H / size], -1)
+    lower = torch.cat([torch.zeros_like(S), S], -1)
+    return matrix_exponential(torch.cat([upper, lower], -2))[..., :n, n:] * size
+
+
+def symmetric_logarithm(W: Tensor, floor: float = 0.0) -> Tensor:
+    r"""Return the symmetric logarithm of a symmetric positive definite matrix.
+
+    Args:
+        W: the matrix, or a batch.
+        floor: eigenvalues count as at least ``floor`` times the largest one.
+
+    Example:
+        >>> import torch
+        >>> symmetric_logarithm(torch.eye(2))
+        tensor([[0., 0.],
+                [0., 0.]])
+    """
+    require_square(W)
+    values, V = torch.linalg.eigh((W + W.mH) / 2)
+    values = torch.maximum(values, floor * values[..., -1:])
+    A = (V * values.log().unsqueeze(-2)) @ V.mH
+    return (A + A.mH) / 2

@@ -1,0 +1,104 @@
+r"""The nearest matrix with orthonormal columns.
+
+Note [Polar]
+    For W = Q P, with P positive definite, :math:`dW = dQ\, P + Q\, dP`. So
+
+    .. math::
+        dQ = Q X + (I - Q Q^H)\, dW\, P^{-1}, \qquad
+        P X + X P = Q^H dW - dW^H Q.
+
+    This linear map is its own adjoint: it is the gradient as well. How Q was found
+    does not matter to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .closed_form import Tensors, closed_form
+from .lyapunov_equation import SCHEDULE, bound, lyapunov
+from .orthonormal import polish
+from .products import add_product
+
+
+class _Polar:
+    @staticmethod
+    def forward(W: Tensor) -> tuple[Tensor, ...]:
+        if W.is_cuda:
+            return (polar_by_products(W),)
+        U, values, Vh = torch.linalg.svd(W, full_matrices=False)
+        return U @ Vh, values, Vh
+
+    @staticmethod
+    def keep(inputs: tuple[Tensor], outputs: tuple[Tensor, ...]) -> Tensors:
+        return *inputs, *outputs
+
+    @staticmethod
+    def vjp(kept: tuple[Tensor, ...], needs: Any, *grads: Any) -> Tensors:  # noqa: ANN401
+        return (_derivative(kept, grads[0]),)
+
+    @staticmethod
+    def jvp(kept: tuple[Tensor, ...], dW: Tensor) -> Tensors:
+        # None but the derivatives see the other outputs, which are constants to them.
+        return _derivative(kept, dW), *[torch.zeros_like(x) for x in kept[2:]]
+
+
+def _derivative(kept: tuple[Tensor, ...], dW: Tensor) -> Tensor:
+    W, Q, *rest = kept
+    values, V = (rest[0].detach(), rest[1].detach().mH) if rest else (None, None)
+    half = Q.mH @ W
+    P = (half + half.mH) / 2
+    inside = Q.mH @ dW
+    value = Q @ lyapunov(P, inside - inside.mH, values, V)
+    if W.shape[-2] == W.shape[-1]:
+        return value
+    outside = add_product(dW, Q, inside, alpha=-1)
+    twice = 2 * torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
+    return add_product(value, outside, lyapunov(P, twice.expand_as(P), values, V))
+
+
+_polar = closed_form(_Polar)
+
+
+def polar(W: Tensor) -> Tensor:
+    r"""Return the matrix with orthonormal columns nearest to W.
+
+    On CPU it is made of the singular vectors, which there is faster than any iteration
+    and right for every W. On CUDA it is found by 36 products, without a wait of the
+    host, for singular values within a factor of 1e5. Where W is rank deficient it is
+    one of several, and its derivative is without the infinite parts. See Note [Polar].
+
+    Shape: ``(*batch, n, k) -> (*batch, n, k)`` for n >= k.
+
+    Example:
+        >>> import torch
+        >>> polar(torch.diag(torch.tensor([2.0, 0.5])))
+        tensor([[1., 0.],
+                [0., 1.]])
+
+    References:
+        Higham, Functions of Matrices, 2008, chapter 8,
+        https://doi.org/10.1137/1.9780898717778
+    """
+    return _polar(W)
+
+
+def polar_by_products(W: Tensor) -> Tensor:
+    """Return the nearest orthonormal columns by products alone, without derivatives.
+
+    Example:
+        >>> import torch
+        >>> torch.allclose(polar_by_products(2 * torch.eye(3, 2)), torch.eye(3, 2))
+        True
+
+    References:
+        Amsel et al., The Polar Express, 2025, https://arxiv.org/abs/2505.16932
+    """
+    Q = W / bound(W)
+    for a, b, c in SCHEDULE:
+        A = Q.mH @ Q
+        Q = add_product(Q, Q, add_product(A, A, A, alpha=c, beta=b), beta=a)
+    return polish(Q, steps=1)

@@ -1,0 +1,119 @@
+"""Fused products: what is scaled and added costs no pass of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def add_product(
+    C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
+) -> Tensor:
+    r"""Return :math:`\beta C + \alpha A B`, in one pass.
+
+    C has to be finite for beta = 0 as well: `vmap` reads it.
+
+    Shape: ``(*batch, n, m), (*batch, n, k), (*batch, k, m) -> (*batch, n, m)``.
+
+    Example:
+        >>> import torch
+        >>> add_product(torch.eye(2), torch.ones(2, 1), torch.ones(1, 2), alpha=2)
+        tensor([[3., 2.],
+                [2., 3.]])
+    """
+    if A.ndim == 2:
+        return torch.addmm(C, A, B, alpha=alpha, beta=beta)
+    if A.ndim == 3:
+        return torch.baddbmm(C, A, B, alpha=alpha, beta=beta)
+    # not flattened: torch lacks batches of that, and forward derivatives if conjugated
+    product = alpha * (A @ B)
+    return product if beta == 0 else product + beta * C
+
+
+def scaled_product(A: Tensor, B: Tensor, alpha: float) -> Tensor:
+    r"""Return :math:`\alpha A B`, in one pass.
+
+    Example:
+        >>> import torch
+        >>> scaled_product(torch.eye(2), torch.eye(2), -1.0)
+        tensor([[-1.,  0.],
+                [ 0., -1.]])
+    """
+    # not empty: `vmap` reads it, and 0 times what is left in memory may be NaN
+    nothing = A.new_zeros(()).expand(*A.shape[:-1], B.shape[-1])
+    return add_product(nothing, A, B, alpha=alpha, beta=0)
+
+
+def accumulate_product(
+    C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
+) -> Tensor:
+    r"""Return :math:`\beta C + \alpha A B`, over C itself where no graph is recorded.
+
+    For a C that the caller has just made, of which every batch of A and B is a batch.
+
+    Example:
+        >>> import torch
+        >>> accumulate_product(torch.eye(2), torch.ones(2, 1), torch.ones(1, 2))
+        tensor([[2., 1.],
+                [1., 2.]])
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or C.ndim > 3:
+        return add_product(C, A, B, alpha=alpha, beta=beta)
+    if C.ndim == 2:
+        return C.addmm_(A, B, alpha=alpha, beta=beta)
+    return C.baddbmm_(A, B, alpha=alpha, beta=beta)
+
+
+def add_to_diagonal(X: Tensor, values: Tensor | float) -> Tensor:
+    """Return X with values added to its diagonal, over X itself, without derivatives.
+
+    Example:
+        >>> import torch
+        >>> add_to_diagonal(torch.zeros(2, 2), 1.0)
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    if not torch.compiler.is_compiling():
+        X.diagonal(dim1=-2, dim2=-1).add_(values)
+        return X
+    # the compiler warns of its own code for diagonals
+    identity = torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device)
+    return X + identity * (
+        values.unsqueeze(-2) if isinstance(values, Tensor) else values
+    )
+
+
+def stacked_product(K: Tensor, X: Tensor) -> Tensor:
+    """Return 2X - I with K X below it, without derivatives.
+
+    Example:
+        >>> import torch
+        >>> stacked_product(torch.ones(1, 2), torch.eye(2))
+        tensor([[1., 0.],
+                [0., 1.],
+                [1., 1.]])
+    """
+    k = X.shape[-1]
+    if torch.compiler.is_compiling() or X.ndim > 3:
+        Q = torch.cat([2 * X, K @ X], -2)
+    else:
+        Q = X.new_empty(*X.shape[:-2], K.shape[-2] + k, k)
+        torch.matmul(K, X, out=Q[..., k:, :])
+        torch.mul(X, 2, out=Q[..., :k, :])
+    return add_to_diagonal(Q, -1)
+
+
+def replace_rows(X: Tensor, upper: Tensor) -> Tensor:
+    """Return X with other first rows, over X itself where no graph is recorded.
+
+    Example:
+        >>> import torch
+        >>> replace_rows(torch.zeros(2, 1), torch.ones(1, 1))
+        tensor([[1.],
+                [0.]])
+    """
+    k = upper.shape[-2]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat([upper, X.split([k, X.shape[-2] - k], -2)[1]], -2)
+    X.narrow(-2, 0, k).copy_(upper)
+    return X

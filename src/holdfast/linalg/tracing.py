@@ -1,0 +1,58 @@
+r"""Whether the operations on a tensor are being recorded, or rewritten.
+
+Every private function of torch's that is used here in `linalg` stands in this file.
+
+Note [Derivatives of derivatives]
+    A custom function that torch differentiates forward runs its `jvp` with forward mode
+    off, also that of the transforms around it: ``jacfwd(jacfwd(f))`` would be zero,
+    without an error. There are two ways out. `closed_form` turns it on again, and has
+    all derivatives from one rule; what a rule keeps is a fixed number of tensors, each
+    with a meaning. The exponentials keep whatever factors their plan left, and sweep
+    back over them once, which nothing differentiates again; under a transform or a
+    tracer they are `traced`, and made of ordinary operations.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+
+def traced(X: Tensor) -> bool:
+    """Tell whether only ordinary operations will do, which do not look at values.
+
+    They are all that compilers, exporters and dispatch modes can record, and that
+    tensors without values and subclasses know. For the transforms of `torch.func` see
+    Note [Derivatives of derivatives].
+
+    Example:
+        >>> import torch
+        >>> traced(torch.zeros(2)), traced(torch.zeros(2, device="meta"))
+        (False, True)
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or X.is_meta
+        or type(X) not in (Tensor, nn.Parameter)
+    )
+
+
+def forward_mode() -> AbstractContextManager[object]:
+    """Return a context in which forward derivatives are taken.
+
+    See Note [Derivatives of derivatives].
+
+    Example:
+        >>> from torch.autograd import forward_ad
+        >>> with forward_ad.dual_level(), forward_mode():
+        ...     x = forward_ad.make_dual(torch.ones(1), torch.ones(1))
+        ...     print(forward_ad.unpack_dual(x * x).tangent)
+        tensor([2.])
+    """
+    return forward_ad._set_fwd_grad_enabled(True)

@@ -1,0 +1,758 @@
+"""Exponentials and logarithms of skew and symmetric matrices, against SciPy.
+
+`torch.matrix_exp` of a single matrix is no reference: its polynomial of degree 8 is
+wrong by 5e-5 (pytorch #196592). In batches of two or more it is right.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import func
+from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.testing import assert_close
+
+import holdfast
+from holdfast import errors, linalg, maps
+from holdfast.linalg import chebyshev, programs
+
+WIDE = {
+    torch.float32: torch.float64,
+    torch.complex64: torch.complex128,
+    torch.float64: torch.float64,
+    torch.complex128: torch.complex128,
+}
+ALL = pytest.mark.parametrize("dtype", list(WIDE), ids=str)
+KINDS = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+
+
+def normal(*shape, dtype=torch.float64):
+    return torch.randn(shape, dtype=dtype)
+
+
+def skew_of(*shape, size, dtype=torch.float64):
+    """Return random skew matrices of a given spectral norm."""
+    A = linalg.skew(normal(*shape, dtype=dtype))
+    norm = torch.linalg.matrix_norm(A, 2).clamp_min(1e-30)
+    return A * (size / norm)[..., None, None]
+
+
+def planes(*angles, dtype=torch.float64):
+    """Return the skew matrix that turns planes of two axes by the angles."""
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=dtype)
+    return torch.block_diag(*[angle * turn for angle in angles])
+
+
+def rotated(A):
+    """Return the matrix in another orthonormal basis."""
+    U = linalg.positive_qr(normal(*A.shape, dtype=A.dtype))
+    return U @ A @ U.mH
+
+
+def expm(A):
+    return torch.from_numpy(scipy.linalg.expm(A.to(WIDE[A.dtype]).numpy()))
+
+
+def by_eigenvectors(A):
+    """Return the exponential of a skew matrix, good to some 1e-15 times its norm."""
+    values, V = torch.linalg.eigh(-1j * A.to(torch.complex128))
+    E = (V * (1j * values).exp().unsqueeze(-2)) @ V.mH
+    return E if A.is_complex() else E.real
+
+
+def by_series(A):
+    """Return the exponential of one matrix, rounded from extended precision."""
+    X = A.numpy().astype(np.clongdouble if A.is_complex() else np.longdouble)
+    halvings = 2 + max(0, math.ceil(math.log2(abs(X).sum(-1).max(initial=1e-9))))
+    identity = np.eye(len(X), dtype=X.dtype)
+    E, X = identity, X / 2**halvings
+    for j in range(20, 0, -1):
+        E = identity + X @ E / j
+    for _ in range(halvings):
+        E = E @ E
+    return torch.from_numpy(E.astype(A.numpy().dtype))
+
+
+def exact(A):
+    """Return the exponential of skew matrices, much better than their type."""
+    if A.dtype != WIDE[A.dtype]:
+        return by_eigenvectors(A)
+    flat = A.reshape(-1, *A.shape[-2:])
+    return torch.stack([by_series(a) for a in flat]).view(A.shape)
+
+
+def distance(X, Y):
+    """Return the spectral norm of the difference, in double precision."""
+    wide = WIDE[Y.dtype]
+    return float(torch.linalg.matrix_norm(X.to(wide) - Y.to(wide), 2).max())
+
+
+def orthogonality(Q):
+    """Return the spectral norm of Q^H Q - I, in double precision."""
+    Q = Q.to(WIDE[Q.dtype])
+    return distance(Q.mH @ Q, torch.eye(Q.shape[-1], dtype=Q.dtype))
+
+
+def slope(function, A, G):
+    """Return the gradient of <G, function(A)>."""
+    A = A.detach().requires_grad_()
+    return torch.autograd.grad(function(A), A, G)[0]
+
+
+def skew_part(X):
+    return (X - X.mH) / 2
+
+
+def relative(X, Y):
+    return float((X.to(Y.dtype) - Y).norm() / Y.norm())
+
+
+# ---- The polynomials ----------------------------------------------------------------
+
+
+def scalar(program, x):
+    """Evaluate a program at ix, with its slope in x, in double precision."""
+    A = torch.tensor(1j * x, dtype=torch.complex128).reshape(-1, 1, 1)
+    plan = chebyshev.Plan(program, 0, equal=True)
+    none = torch.zeros(len(x), dtype=torch.float64)
+    one = torch.ones_like(A)
+    value = chebyshev._run(plan, none, [A]).value
+    return value.flatten(), chebyshev.derivative(A, one, plan, none).flatten()
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "steep"),
+    [
+        (programs.SINGLE[0], 2e-9, 6e-7),
+        (programs.SINGLE[1], 1.1e-8, 9e-7),
+        (programs.SINGLE[2], 2.3e-8, 1.4e-6),
+        (programs.DOUBLE[0], 1e-15, 5e-15),  # the rounding of the evaluation
+    ],
+    ids=["4", "8", "12", "18"],
+)
+def test_a_program_is_the_exponential_up_to_its_limit_and_not_beyond(
+    program, error, steep
+):
+    x = torch.linspace(-program.limit, program.limit, 401).double().numpy()
+    exact = torch.from_numpy(1j * x).exp()
+    value, slopes = scalar(program, x)
+    assert float((value - exact).abs().max()) <= error
+    assert float((slopes - exact).abs().max()) <= steep
+    beyond, _ = scalar(program, 3 * x)
+    assert float((beyond - exact**3).abs().max()) > 1e3 * error
+
+
+def test_products_of_the_value_and_of_the_gradient():
+    """The counts that the docstring promises."""
+    for size, value, gradient in [(0.07, 2, 3), (0.9, 3, 5), (2.2, 4, 7), (5, 5, 9)]:
+        A = skew_of(8, 8, size=size).float().requires_grad_()
+        A.data *= size / chebyshev._bound(A @ A, 2)
+        with torch.profiler.profile() as profile:
+            E = linalg.skew_exponential(A)
+        assert products(profile) == value
+        with torch.profiler.profile() as profile:
+            E.backward(torch.ones_like(E))
+        assert products(profile) == gradient
+
+
+def products(profile):
+    kinds = ("aten::mm", "aten::addmm", "aten::addmm_")
+    return sum(event.count for event in profile.key_averages() if event.key in kinds)
+
+
+@given(
+    st.integers(2, 12),
+    st.integers(0, 2**31),
+    st.sampled_from([torch.float64, torch.complex128]),
+    st.sampled_from(["dense", "low rank", "sparse", "one plane"]),
+)
+def test_the_bound_is_above_the_norm(n, seed, dtype, kind):
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(n, n, dtype=dtype, generator=generator)
+    if kind == "low rank":
+        X = X[:, :1] @ X[:1]
+    elif kind == "sparse":
+        X = X * (torch.rand(n, n, generator=generator) < 0.2)
+    elif kind == "one plane":
+        X[2:], X[:, 2:] = 0, 0
+    A = X - X.mH
+    norm = float(torch.linalg.matrix_norm(A, 2)) * (1 - 1e-12)
+    assert float(chebyshev._bound(A @ A, 2)) >= norm
+    assert float(chebyshev._bound(A @ A @ A, 3)) >= norm
+    assert float((A @ A).abs().sum(-1).max().sqrt()) >= norm
+
+
+def test_negative_control_the_bound_of_real_matrices_is_no_bound_for_complex_ones():
+    A = torch.zeros(3, 3, dtype=torch.complex128)
+    A[0, 0] = 1j  # a singular value without a partner
+    assert float(chebyshev._bound((A @ A).real, 2)) < 0.9
+    assert float(chebyshev._bound(A @ A, 2)) >= 1
+
+
+# ---- The exponential of skew matrices -----------------------------------------------
+
+
+@ALL
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 24])
+def test_the_exponential_is_right_at_every_norm(n, dtype):
+    eps = torch.finfo(dtype).eps
+    for size in (0, 1e-8, 0.03, 0.07, 0.3, 0.9, 1.1, 2, 3.2, 9, 30, 100):
+        A = skew_of(n, n, size=size, dtype=WIDE[dtype]).to(dtype)
+        E = linalg.skew_exponential(A)
+        # a few roundings, and those of A itself, which the exponential takes on
+        allowed = eps * (4 + math.sqrt(n) + 2 * size)
+        assert E.dtype == dtype
+        assert distance(E, exact(A)) <= allowed
+        assert orthogonality(E) <= 2 * allowed  # to first order, both sides err
+
+
+@KINDS
+def test_the_references_agree_with_scipy(dtype):
+    for size in (0.1, 1, 10):
+        A = skew_of(9, 9, size=size, dtype=dtype)
+        assert distance(by_series(A), expm(A)) <= 2e-15 * (3 + size)
+        assert distance(by_eigenvectors(A), expm(A)) <= 2e-15 * (3 + size)
+
+
+def test_the_comparison_would_see_a_truncated_series():
+    A = skew_of(6, 6, size=0.3)
+    taylor = sum(torch.matrix_power(A, j) / math.factorial(j) for j in range(11))
+    assert distance(taylor, exact(A)) > 3 * 2.2e-16 * (4 + math.sqrt(6))
+
+
+@pytest.mark.parametrize("n", [200, 300])
+@pytest.mark.parametrize("size", [0.5, 3, 60])
+def test_large_matrices_are_orthogonal_in_single_precision(n, size):
+    A = skew_of(n, n, size=size).float()
+    E = linalg.skew_exponential(A)
+    torchs = torch.matrix_exp(torch.stack([A, A]))[0]
+    assert orthogonality(E) <= min(1e-5, orthogonality(torchs))
+    assert distance(E, exact(A)) <= distance(torchs, exact(A))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_512_is_orthogonal_to_1e_5_in_single_precision_and_better_than_torchs(size):
+    A = linalg.skew(torch.randn(512, 512))
+    A *= size / math.sqrt(4 * 512)  # the norm of such a matrix, up to 2 percent
+    E = linalg.skew_exponential(A)
+    ours, torchs = orthogonality(E), orthogonality(torch.matrix_exp(A))
+    assert ours <= 1e-5
+    assert ours <= torchs
+
+
+@ALL
+@pytest.mark.parametrize(
+    "angles",
+    [
+        (0, 0, 0),
+        (1.0, 1.0, 1.0),
+        (math.pi, math.pi, 0.5),
+        (-math.pi, math.pi, 0),
+        (2 * math.pi, 2 * math.pi, 2 * math.pi),
+        (1e-9, 1.0, 50.0),
+    ],
+    ids=str,
+)
+def test_repeated_and_special_eigenvalues(angles, dtype):
+    A = planes(*angles).to(WIDE[dtype])
+    for B in (A, rotated(A)):
+        B = skew_part(B).to(dtype)
+        E = linalg.skew_exponential(B)
+        eps = torch.finfo(dtype).eps
+        assert distance(E, exact(B)) <= eps * (8 + 2 * max(map(abs, angles)))
+        assert bool(torch.isfinite(slope(linalg.skew_exponential, B, E * 0 + 1)).all())
+
+
+@ALL
+def test_zero_is_mapped_to_the_identity_with_the_identity_as_derivative(dtype):
+    for n in (1, 2, 3, 5):
+        A, G = torch.zeros(n, n, dtype=dtype), normal(n, n, dtype=dtype)
+        assert torch.equal(linalg.skew_exponential(A), torch.eye(n, dtype=dtype))
+        found = slope(linalg.skew_exponential, A, G)
+        # the slope of the polynomial of degree 4 is wrong by 1.1e-7
+        error = 2.5e-7 if dtype != WIDE[dtype] else 1e-15
+        assert_close(found, skew_part(G), rtol=error, atol=0)
+
+
+def test_blocks_stay_blocks():
+    A, B = skew_of(4, 4, size=1.5), skew_of(5, 5, size=0.2)
+    E = linalg.skew_exponential(torch.block_diag(A, B))
+    assert not E[:4, 4:].any()
+    assert not E[4:, :4].any()
+    assert_close(E[:4, :4], linalg.skew_exponential(A), rtol=0, atol=1e-14)
+
+
+@ALL
+@pytest.mark.parametrize("n", [2, 3, 4, 6])
+def test_a_batch_is_its_matrices_whatever_their_norms(n, dtype):
+    sizes = torch.tensor([0.0, 0.01, 0.5, 2.0, 20.0, 90.0]).to(WIDE[dtype])
+    A = skew_of(6, n, n, size=1.0, dtype=WIDE[dtype]) * sizes[:, None, None]
+    A, G = A.to(dtype), normal(6, n, n, dtype=dtype)
+    together = linalg.skew_exponential(A)
+    slopes = slope(linalg.skew_exponential, A, G)
+    for i, size in enumerate(sizes.real.tolist()):
+        allowed = torch.finfo(dtype).eps * (6 + 2 * size)
+        assert distance(together[i], exact(A[i])) <= allowed
+        alone = slope(linalg.skew_exponential, A[i], G[i])
+        assert relative(slopes[i], alone.to(slopes.dtype) + 1e-30) <= 1e-5
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 3, 3), (0, 2, 2), (0, 0)], ids=str)
+def test_nothing_is_mapped_to_nothing(shape):
+    A = torch.zeros(shape, requires_grad=True)
+    E = linalg.skew_exponential(A)
+    E.sum().backward()
+    assert E.shape == A.grad.shape == shape
+
+
+def test_batches_of_several_dimensions_and_other_strides():
+    A = skew_of(2, 3, 5, 5, size=1.3)
+    E = linalg.skew_exponential(A)
+    other = A.permute(1, 0, 2, 3).contiguous().permute(1, 0, 2, 3)
+    assert_close(linalg.skew_exponential(other), E, rtol=0, atol=1e-15)
+    assert_close(linalg.skew_exponential(A.mT), E.mT, rtol=0, atol=1e-15)
+    assert_close(E[1, 2], linalg.skew_exponential(A[1, 2]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_stays_so_and_harms_no_other_matrix(bad):
+    A = skew_of(3, 5, 5, size=1.0)
+    A[1, 0, 1] = bad
+    E = linalg.skew_exponential(A)
+    assert bool(E[1].isnan().any())
+    assert distance(E[::2], exact(A[::2])) < 1e-14
+    assert bool(linalg.skew_exponential(A[1]).isnan().any())
+
+
+# ---- Its derivatives ----------------------------------------------------------------
+
+
+def reference(A, G):
+    """Return the gradient on skew matrices from extended precision.
+
+    The derivative in a direction G is a block of the exponential of [[A, G], [0, A]],
+    and its adjoint the derivative at A^H.
+    """
+    A, G = A.to(WIDE[A.dtype]), G.to(WIDE[A.dtype])
+    size = G.norm() / (1 + A.norm())
+    block = torch.cat(
+        [torch.cat([A.mH, G / size], -1), torch.cat([A * 0, A.mH], -1)], -2
+    )
+    n = len(A)
+    return skew_part(by_series(block)[:n, n:]) * size
+
+
+@ALL
+@pytest.mark.parametrize("n", [2, 3, 4, 16])
+def test_the_gradient_is_right_at_every_norm(n, dtype):
+    for size in (1e-4, 0.06, 0.3, 1, 2, 5, 25, 100):
+        A = skew_of(n, n, size=size, dtype=WIDE[dtype]).to(dtype)
+        G = normal(n, n, dtype=dtype)
+        error = relative(slope(linalg.skew_exponential, A, G), reference(A, G))
+        assert error <= torch.finfo(dtype).eps * (15 + 3 * size)
+
+
+@ALL
+@pytest.mark.parametrize("shape", [(5, 5), (3, 5, 5), (2, 3, 5, 5)], ids=str)
+def test_the_gradient_has_no_preference_for_strides_and_changes_no_argument(
+    shape, dtype
+):
+    for size in (0.05, 0.8, 1.5, 4):
+        A = skew_of(*shape, size=size, dtype=dtype)
+        G = normal(*shape, dtype=dtype)
+        expected = slope(linalg.skew_exponential, A, G)
+        for H in (G.mT.contiguous().mT, G.mH.contiguous().mH):
+            before = H.clone()
+            found = slope(linalg.skew_exponential, A, H)
+            assert relative(found, expected) <= 4 * torch.finfo(dtype).eps
+            assert torch.equal(H, before)
+        ones = torch.ones((), dtype=dtype).expand(shape)
+        found = slope(linalg.skew_exponential, A, ones)
+        expected = slope(linalg.skew_exponential, A, ones.contiguous())
+        assert torch.equal(found, expected)
+
+
+@ALL
+@pytest.mark.parametrize("n", [3, 8])
+def test_the_gradient_does_not_depend_on_the_scale_of_the_loss(n, dtype):
+    A = skew_of(n, n, size=1.7, dtype=WIDE[dtype]).to(dtype)
+    G = normal(n, n, dtype=dtype)
+    expected = reference(A, G)
+    for scale in (1e-6, 1e-3, 1.0, 1e3, 1e6):
+        found = slope(linalg.skew_exponential, A, scale * G).to(expected.dtype) / scale
+        assert relative(found, expected) <= 20 * torch.finfo(dtype).eps
+
+
+def test_negative_control_torchs_gradient_does():
+    A, G = skew_of(16, 16, size=1.7).float(), torch.randn(16, 16)
+    found = slope(torch.matrix_exp, torch.stack([A, A]), 1e6 * torch.stack([G, G]))
+    assert relative(skew_part(found[0] / 1e6), reference(A, G)) > 1e-6
+
+
+def of_any(function):
+    """Make a function of all matrices out of one of skew matrices."""
+    return lambda X: function(X - X.mH)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((2, 2), 1.0),
+        ((3, 3), 0.0),
+        ((3, 3), 0.4),
+        ((2, 3, 3), 1.5),
+        ((4, 4), 0.0),
+        ((4, 4), 1.0),
+        ((1, 2, 4, 4), 0.1),
+        ((1, 1), 0.5),
+    ],
+    ids=str,
+)
+def test_derivatives_of_both_orders_and_modes(shape, size, dtype):
+    X = (size * normal(*shape, dtype=dtype)).requires_grad_()
+    function = of_any(linalg.skew_exponential)
+    assert gradcheck(
+        function,
+        X,
+        check_forward_ad=True,
+        check_batched_grad=True,
+        # torch itself fails an assertion at `X - X.mH` of complex matrices
+        check_batched_forward_grad=not dtype.is_complex,
+    )
+    assert gradgradcheck(function, X, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+def test_the_second_derivative_of_a_batch_of_unequal_matrices():
+    X = normal(3, 4, 4) * torch.tensor([0.0, 0.3, 3.0]).double()[:, None, None]
+    function = of_any(linalg.skew_exponential)
+    assert gradgradcheck(function, X.requires_grad_(), check_fwd_over_rev=True)
+
+
+TRANSFORMS = {
+    "jacrev": func.jacrev,
+    "jacfwd": func.jacfwd,
+    "hessian": lambda f: func.hessian(lambda X: f(X).sin().sum()),
+    "forward over forward": lambda f: func.jacfwd(
+        func.jacfwd(lambda X: f(X).sin().sum())
+    ),
+    "reverse over reverse": lambda f: func.jacrev(
+        func.jacrev(lambda X: f(X).sin().sum())
+    ),
+    "reverse over forward": lambda f: func.jacrev(
+        func.jacfwd(lambda X: f(X).sin().sum())
+    ),
+    "vmap": lambda f: func.vmap(f, in_dims=1),
+    "vmap of grad": lambda f: func.vmap(func.grad(lambda X: f(X).sin().sum())),
+    "grad of vmap": lambda f: func.grad(lambda X: func.vmap(f)(X).sin().sum()),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["skew", "symmetric"])
+def test_the_transforms_of_torch_func(transform, n, kind):
+    if kind == "skew":
+        ours = of_any(linalg.skew_exponential)
+        theirs = of_any(linalg.matrix_exponential)
+    else:
+        ours = lambda X: linalg.symmetric_exponential(X + X.mT)  # noqa: E731
+        theirs = lambda X: linalg.matrix_exponential(X + X.mT)  # noqa: E731
+    X = normal(n, n, n) / 2
+    X = X[0] if transform in list(TRANSFORMS.values())[:6] else X
+    assert_close(transform(ours)(X), transform(theirs)(X), rtol=1e-9, atol=1e-9)
+
+
+# ---- Where the host may not look ----------------------------------------------------
+
+
+@ALL
+def test_the_fixed_work_gives_the_same_as_the_chosen(dtype):
+    A = skew_of(5, 6, 6, size=1.0, dtype=WIDE[dtype])
+    A = (A * torch.tensor([0.0, 0.5, 3.0, 30.0, 100.0])[:, None, None]).to(dtype)
+    A.requires_grad_()
+    G = normal(5, 6, 6, dtype=dtype)
+    E = chebyshev.evaluate(A, fixed=True).value
+    eps = torch.finfo(dtype).eps
+    assert distance(E.detach(), exact(A.detach())) <= 200 * eps
+    found = skew_part(torch.autograd.grad(E, A, G)[0])
+    for a, g, x in zip(A.detach(), G, found, strict=True):
+        assert relative(x, reference(a, g)) <= 300 * eps
+
+
+def test_the_fixed_work_says_so_where_it_does_not_suffice():
+    A = skew_of(2, 4, 4, size=1.0) * torch.tensor([1.0, 1e4]).double()[:, None, None]
+    E = chebyshev.evaluate(A, fixed=True).value
+    assert bool(E[1].isnan().all())
+    assert distance(E[0], exact(A[0])) < 1e-14
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_tensors_without_values_have_shapes(n):
+    A = torch.zeros(2, n, n, device="meta", requires_grad=True)
+    for function in (linalg.skew_exponential, linalg.symmetric_exponential):
+        E = function(A)
+        assert E.shape == A.shape
+        assert E.is_meta
+        assert torch.autograd.grad(E.sum(), A)[0].shape == A.shape
+
+
+def test_export_records_ordinary_operations():
+    class Rotation(torch.nn.Module):
+        def forward(self, X):
+            return linalg.skew_exponential(X - X.mT)
+
+    X = normal(5, 5)
+    exported = torch.export.export(Rotation(), (X,))
+    for Y in (X, 20 * X):
+        expected = linalg.skew_exponential(Y - Y.mT)
+        assert_close(exported.module()(Y), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", ["fx, real", "fx, fake", "jit"])
+@pytest.mark.parametrize("kind", ["skew", "symmetric"])
+def test_other_tracers_record_what_is_right_for_other_norms(how, kind):
+    if kind == "skew":
+        function, tolerance = of_any(linalg.skew_exponential), 1e-13
+    else:
+        function, tolerance = (lambda X: linalg.symmetric_exponential(X + X.mT)), 1e-9
+    X = normal(4, 4) / 8
+    if how == "jit":
+        recorded = torch.jit.trace(function, X)
+    else:
+        recorded = make_fx(function, tracing_mode=how[4:])(X)
+    assert_close(recorded(8 * X), function(8 * X), rtol=tolerance, atol=tolerance)
+
+
+def test_dynamo_records_one_graph():
+    compiled = torch.compile(
+        of_any(linalg.skew_exponential), backend="aot_eager", fullgraph=True
+    )
+    X = normal(5, 5).requires_grad_()
+    G = normal(5, 5)
+    expected = slope(of_any(linalg.skew_exponential), X, G)
+    assert_close(torch.autograd.grad(compiled(X), X, G)[0], expected)
+
+
+# ---- Closed forms -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_closed_forms_are_the_series_at_every_angle(n):
+    sizes = torch.tensor([0, 1e-12, 1e-4, 0.5, 0.9999, 1.0, 1.0001, 3.14, 6.3, 100.0])
+    A = skew_of(10, n, n, size=1.0) * sizes.double()[:, None, None]
+    assert distance(linalg.skew_exponential(A), exact(A)) < 1e-13
+    single = linalg.skew_exponential(A.float())
+    for i, size in enumerate(sizes.tolist()):
+        assert distance(single[i], exact(A[i].float())) < 6e-8 * (6 + size)
+
+
+def test_closed_forms_read_the_skew_part_alone():
+    for n in (2, 3):
+        X = normal(n, n)
+        E = linalg.skew_exponential(X)
+        assert_close(E, linalg.skew_exponential(skew_part(X)), rtol=0, atol=1e-15)
+
+
+# ---- The exponential of symmetric matrices ------------------------------------------
+
+
+def hermitian(*shape, size, dtype=torch.float64):
+    S = linalg.symmetric(normal(*shape, dtype=dtype))
+    return S * (size / torch.linalg.matrix_norm(S, 2))[..., None, None]
+
+
+@ALL
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+def test_the_exponential_of_symmetric_matrices_is_scipys(n, dtype):
+    for size in (1e-5, 0.3, 3, 20):
+        S = hermitian(n, n, size=size, dtype=WIDE[dtype]).to(dtype)
+        W = linalg.symmetric_exponential(S)
+        assert torch.equal(W, W.mH)
+        # SciPy's own error is 1e-13 and more
+        assert relative(W, expm(S)) <= 2 * torch.finfo(dtype).eps + 2e-12
+
+
+@KINDS
+@pytest.mark.parametrize("values", [(0, 0, 0, 0), (1, 1, 1, 2), (-1, 3, 3, 3 + 1e-9)])
+def test_derivatives_where_eigenvalues_meet(values, dtype):
+    S = rotated(torch.diag(torch.tensor(values, dtype=dtype))).requires_grad_()
+
+    def function(X):
+        return linalg.symmetric_exponential((X + X.mH) / 2)
+
+    assert gradcheck(function, S, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(function, S, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+def test_negative_control_the_eigenvectors_themselves_have_no_derivative_there():
+    S = torch.eye(3).requires_grad_()
+    values, V = torch.linalg.eigh(S)
+    W = (V * values.exp()) @ V.mT
+    assert not bool(torch.isfinite(torch.autograd.grad(W[0].sum(), S)[0]).all())
+
+
+@ALL
+def test_the_symmetric_gradient_is_torchs_at_every_scale_of_the_loss(dtype):
+    S, G = hermitian(2, 6, 6, size=4, dtype=dtype), normal(2, 6, 6, dtype=dtype)
+    wide = WIDE[dtype]
+    expected = slope(torch.matrix_exp, S.to(wide), G.to(wide))
+    expected = (expected + expected.mH) / 2
+    for scale in (1e-6, 1, 1e6):
+        found = slope(linalg.symmetric_exponential, S, scale * G).to(wide) / scale
+        assert relative(found, expected) <= 2 * torch.finfo(dtype).eps + 1e-13
+
+
+def test_large_eigenvalues_do_not_overflow_in_the_quotients():
+    S = torch.diag(torch.tensor([80.0, -600.0, 0.0]))
+    assert bool(torch.isfinite(slope(linalg.symmetric_exponential, S, S)).all())
+
+
+# ---- The logarithm of rotations -----------------------------------------------------
+
+
+def rotation(n, dtype=torch.float64):
+    Q = linalg.positive_qr(normal(n, n, dtype=dtype))
+    if not dtype.is_complex and torch.linalg.det(Q) < 0:
+        Q[:, 0] *= -1
+    return Q
+
+
+@KINDS
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 64, 200])
+def test_the_logarithm_inverts_the_exponential(n, dtype):
+    Q = rotation(n, dtype)
+    A = linalg.skew_logarithm(Q)
+    assert torch.equal(A, -A.mH)
+    assert A.dtype == dtype
+    assert torch.linalg.matrix_norm(A, 2) <= math.pi + 1e-12
+    assert distance(by_eigenvectors(A), Q) < 3e-15 * (4 + math.sqrt(n))
+
+
+@KINDS
+def test_the_logarithm_is_scipys_and_the_skew_matrix_it_came_from(dtype):
+    A = skew_of(2, 3, 7, 7, size=3.1, dtype=dtype)
+    found = linalg.skew_logarithm(linalg.skew_exponential(A))
+    assert_close(found, A, rtol=0, atol=1e-12)
+    Q = linalg.skew_exponential(A[0, 0])
+    expected = torch.from_numpy(scipy.linalg.logm(Q.numpy())).to(dtype)
+    assert_close(linalg.skew_logarithm(Q), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "gaps",
+    [
+        (0.0,),
+        (0.0, 0.0, 0.0),
+        (0.0, 2.0, 2.0),
+        (0.0, 1e-9, 1e-5),
+        (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12),
+        (0.0, math.pi, math.pi),
+        (0.0999, 0.1001, 0.0),
+        (1e-16, 1e-15, 1e-14),
+    ],
+    ids=str,
+)
+def test_T9_the_logarithm_is_exact_and_real_at_half_turns(gaps):
+    angles = [math.pi - gap for gap in gaps]
+    for Q in (exact(planes(*angles)), rotated(exact(planes(*angles)))):
+        A = linalg.skew_logarithm(Q)
+        assert torch.equal(A, -A.mT)
+        assert distance(exact(A), Q) < 2e-14
+        assert torch.linalg.matrix_norm(A, 2) <= math.pi + 1e-14
+
+
+def test_negative_control_the_real_part_of_the_complex_logarithm_is_none():
+    Q = rotated(exact(planes(math.pi, math.pi)))
+    values, V = torch.linalg.eig(Q)
+    naive = (V @ torch.diag(values.log()) @ torch.linalg.inv(V)).real
+    assert distance(exact(skew_part(naive)), Q) > 0.1
+
+
+def test_half_turns_in_a_batch():
+    half, other = rotated(exact(planes(math.pi, 1.0))), rotation(4)
+    Q = torch.stack([other, half, torch.eye(4, dtype=half.dtype), -half @ half])
+    assert distance(exact(linalg.skew_logarithm(Q)), Q) < 1e-13
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_reflection_has_no_real_logarithm(n):
+    Q = rotation(n)
+    Q[:, 0] *= -1
+    with pytest.raises(errors.InvalidTensorError, match="determinant -1"):
+        linalg.skew_logarithm(Q)
+
+
+def test_mirrored_eigenvalues_are_told_apart():
+    """Where the Hermitian matrix has almost equal eigenvalues, Q may not."""
+    mirror = 2 * linalg.logarithm._ANGLE
+    for gap in (0.0, 1e-12, 1e-9, 1e-6):
+        angles = torch.tensor([0.2, mirror - 0.2 + gap, 1.0, mirror - 1.0 - gap])
+        U = rotation(4, torch.complex128)
+        Q = (U * (1j * angles.double()).exp()) @ U.mH
+        A = linalg.skew_logarithm(Q)
+        assert distance(exact(A), Q) < (1e-13 if gap != 1e-12 else 1e-3)
+
+
+# ---- The maps -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "chosen"),
+    [
+        (maps.Skew, linalg.skew_exponential),
+        (maps.Symmetric, linalg.symmetric_exponential),
+        (None, linalg.matrix_exponential),
+    ],
+)
+def test_the_map_takes_the_function_of_what_it_is_given(first, chosen):
+    layer = torch.nn.Linear(4, 4, bias=False)
+    if first is not None:
+        holdfast.register_parametrization(layer, "weight", first())
+    else:
+        layer.weight.data = torch.eye(4)
+    link = maps.MatrixExp()
+    holdfast.register_parametrization(layer, "weight", link)
+    assert link._exponential() is chosen
+
+
+def test_a_free_matrix_that_happens_to_be_skew_keeps_its_whole_gradient():
+    layer = torch.nn.Linear(3, 3, bias=False)
+    layer.weight.data = torch.eye(3)
+    holdfast.register_parametrization(layer, "weight", maps.MatrixExp())
+    layer.weight.sum().backward()
+    original = layer.parametrizations.weight.original
+    assert not original.any()
+    assert_close(original.grad, torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3,), ()])
+@pytest.mark.parametrize(
+    "function",
+    [linalg.skew_exponential, linalg.symmetric_exponential, linalg.skew_logarithm],
+)
+def test_what_is_not_square_is_refused(function, shape):
+    with pytest.raises(errors.InvalidTensorError, match=r"Expected a square matrix"):
+        function(torch.ones(shape))
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(0, 2**31), st.floats(-6, 2))
+def test_the_exponential_of_any_size_and_norm_is_orthogonal(n, seed, exponent):
+    generator = torch.Generator().manual_seed(seed)
+    A = linalg.skew(torch.randn(n, n, generator=generator))
+    size = 10**exponent
+    A = A * (size / torch.linalg.matrix_norm(A, 2).clamp_min(1e-30))
+    E = linalg.skew_exponential(A)
+    allowed = 1.2e-7 * (4 + math.sqrt(n) + 2 * size)
+    assert orthogonality(E) <= allowed
+    assert distance(E, exact(A)) <= allowed
+    assert distance(linalg.skew_exponential(-A), E.mT) <= 2 * allowed

@@ -1,0 +1,105 @@
+"""The map for thin matrices: everything is reached, and nothing large is made."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import holdfast
+from holdfast import linalg, maps, sets
+
+N, K = 8192, 16
+
+
+class Largest(TorchDispatchMode):
+    """Notes the memory of the largest tensor that any operation makes, in bytes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        for made in tree_leaves(results):
+            if isinstance(made, Tensor):
+                self.bytes = max(self.bytes, made.untyped_storage().nbytes())
+        return results
+
+
+def life(make, n: int, k: int) -> int:
+    """Register, train, assign, and return the size of the largest tensor made."""
+    layer = nn.Linear(k, n, bias=False)
+    with Largest() as largest:
+        make(layer)
+        optimizer = torch.optim.AdamW(layer.parameters())
+        layer(torch.randn(2, k)).square().sum().backward()
+        optimizer.step()
+        layer.weight = nn.init.normal_(torch.empty(n, k))
+        layer.weight = layer.weight.detach()
+        with torch.no_grad():
+            assert layer.weight.shape == (n, k)
+        holdfast.remove_parametrizations(layer, "weight")
+    assert linalg.orthogonality(layer.weight.detach()) < 1e-5
+    return largest.bytes
+
+
+def test_no_square_matrix_is_made_of_a_tall_one():
+    def thin(layer: nn.Module) -> nn.Module:
+        return holdfast.orthogonal(layer, orthogonal_map="thin_cayley")
+
+    in_double = 8 * N * K  # in which right inverses are computed
+    assert life(thin, N, K) == in_double < 4 * N * N / 100
+
+
+def test_the_square_base_of_torchs_maps_is_seen():
+    """Negative control."""
+    assert life(holdfast.orthogonal, 512, K) >= 4 * 512**2
+
+
+HOSTILE = {
+    "minus the identity": lambda n, k: -torch.eye(n, k),
+    "the last axes": lambda n, k: torch.eye(n).flip(0)[:, :k],
+    "a permutation": lambda n, k: torch.eye(n).roll(1, 0)[:, :k],
+    "one reflection": lambda n, k: (torch.eye(n) - 2 / n)[:, :k],
+    "equal signs": lambda n, k: torch.eye(n, k) * (-1.0) ** torch.arange(k),
+    "random": lambda n, k: sets.Stiefel().sample((n, k)),
+}
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(
+    ("n", "k"), [(1, 1), (2, 1), (2, 2), (5, 3), (9, 8), (16, 16), (64, 3), (96, 64)]
+)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_every_matrix_with_orthonormal_columns_can_be_assigned(kind, n, k, wide):
+    W = HOSTILE[kind](n, k)
+    W = W.mT if wide else W
+    layer = nn.Linear(*reversed(W.shape))
+    holdfast.register_parametrization(layer, "weight", maps.ThinCayley())
+    layer.weight = W
+    assert_close(layer.weight.detach(), W, rtol=0, atol=1e-5)
+    layer.weight.square().sum().backward()
+    assert bool(layer.parametrizations.weight.original.grad.isfinite().all())
+
+
+def test_what_is_not_orthonormal_is_made_so_by_qr():
+    layer = holdfast.orthogonal(nn.Linear(3, 6), orthogonal_map="thin_cayley")
+    W = torch.randn(6, 3)
+    layer.weight = W
+    assert_close(layer.weight.detach(), linalg.positive_qr(W))
+
+
+def test_the_coordinates_have_zeros_above_the_diagonal_which_is_not_read():
+    thin, W = maps.ThinCayley(), sets.Stiefel().sample((6, 3))
+    X = thin.right_inverse(W)
+    assert torch.equal(X, X.tril())
+    assert_close(thin(X + torch.ones(6, 3).triu()), W)
+
+
+def test_it_is_the_first_columns_of_the_cayley_transform():
+    X = torch.randn(6, 3, dtype=torch.float64)
+    padded = nn.functional.pad(X, (0, 3))
+    expected = linalg.cayley_transform(linalg.lower_skew(padded))[:, :3]
+    assert_close(maps.ThinCayley()(X), expected)
