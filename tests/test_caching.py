@@ -1790,6 +1790,18 @@ def test_C8_what_torch_removes_is_not_remembered() -> None:
         assert layer.weight is layer._buffers["weight"]
 
 
+def test_C8_a_recurrent_forward_copies_no_remembered_weight() -> None:
+    rnn = holdfast.orthogonal(nn.LSTM(4, 4), "weight_hh_l0").eval()
+    x = torch.randn(2, 1, 4)
+    with torch.no_grad():
+        expected = rnn(x)[0]
+        alias = rnn.weight_hh_l0
+        assert_close(rnn(x)[0], expected, atol=0, rtol=0)
+        assert rnn.weight_hh_l0 is alias  # the kernel has not touched its memory
+        rnn.parametrizations.weight_hh_l0[0].base.neg_()
+        assert torch.dist(rnn(x)[0], expected) > 1e-3
+
+
 def test_C8_one_switch_turns_it_off() -> None:
     case = Case()
     with holdfast.remember(False):
