@@ -1,0 +1,22 @@
+"""Cayley transforms cost two thirds of torch's, gradients included."""
+
+from __future__ import annotations
+
+from .reporting import Report, main
+from .timing import Effort
+from .weights import geotorchs, makers, reading, reading_report
+
+
+def measure(effort: Effort) -> Report:
+    """Time `orthogonal(layer, orthogonal_map="cayley")` with a base and without."""
+    report = reading_report("A Cayley transform costs at most 2/3 of torch's")
+    for n in (8,) if effort.quick else (256, 512):
+        based = {**makers("cayley"), **geotorchs("cayley")}
+        free = makers("cayley", use_trivialization=False)
+        for case, made in (("with a base", based), ("without", free)):
+            reading(report, f"{(n, n)} {case}", made, (n, n), effort, target=2 / 3)
+    return report
+
+
+if __name__ == "__main__":
+    main(measure)
