@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrize as torch_parametrize
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
@@ -115,6 +116,16 @@ def test_C1_unfreezing_inside_the_scope() -> None:
         original(layer).requires_grad_(True)
         layer.weight.sum().backward()
     assert_close(gradient(layer), fresh_cosine(layer))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_C1_freezing_through_a_held_parameter(wanted: bool) -> None:
+    layer = sine_layer()
+    held = original(layer).requires_grad_(not wanted)
+    with holdfast.cached():
+        assert layer.weight.requires_grad is not wanted
+        held.requires_grad_(wanted)
+        assert layer.weight.requires_grad is wanted
 
 
 def test_C1_control_torch_loses_the_gradient() -> None:
@@ -1090,6 +1101,29 @@ def test_C7_one_object_in_two_threads() -> None:
     assert_no_scope(layer)
 
 
+def test_C7_one_object_closes_the_scope_of_the_thread_that_leaves() -> None:
+    layer, scope = sine_layer(), holdfast.cached()
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with scope:
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with scope:
+        thread.start()
+        inside.wait()
+    assert_no_scope(layer)
+    leave.set()
+    thread.join()
+
+
+def test_C7_decorating_without_a_call_says_what_to_do() -> None:
+    with pytest.raises(TypeError, match=r"decorates functions as `@cached\(\)`"):
+        holdfast.cached(lambda: None)
+
+
 def test_C7_decorates_a_function_and_its_recursion() -> None:
     layer = sine_layer()
 
@@ -1526,6 +1560,177 @@ def test_C8_a_copy_remembers_nothing_of_its_original() -> None:
     case.check()
 
 
+def in_a_thread(run: Callable[[], object]) -> None:
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+class Interfered(holdfast.Parametrization):
+    """Doubles, and lets another thread act in the middle of it."""
+
+    deterministic = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["act"] = None  # not an attribute: setting one would be seen
+
+    def interfere(self) -> None:
+        act, self.__dict__["act"] = self.__dict__["act"], None
+        if act is not None:
+            in_a_thread(act)
+
+    def forward(self, X: Tensor) -> Tensor:
+        value = 2 * X
+        self.interfere()
+        return value
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        self.interfere()
+        return weight / 2
+
+
+@pytest.mark.parametrize("scoped", [False, True])
+def test_C4_an_assignment_during_a_read_in_another_thread(scoped: bool) -> None:
+    layer, link = nn.Linear(3, 3, bias=False), Interfered()
+    holdfast.register_parametrization(layer, "weight", link)
+    target = torch.full((3, 3), 5.0)
+    scope = holdfast.cached() if scoped else contextlib.nullcontext()
+    with torch.no_grad(), scope:
+        link.__dict__["act"] = lambda: setattr(layer, "weight", target)
+        _ = layer.weight
+        assert_close(layer.weight, target)
+        assert_close(layer.weight, target)
+
+
+def test_C4_a_read_in_another_thread_during_an_assignment() -> None:
+    layer, link = nn.Linear(3, 3, bias=False), Interfered()
+    holdfast.register_parametrization(layer, "weight", link)
+
+    def read() -> None:
+        with torch.no_grad():
+            _ = layer.weight
+
+    link.__dict__["act"] = read
+    target = torch.full((3, 3), 5.0)
+    layer.weight = target
+    with torch.no_grad():
+        assert_close(layer.weight, target)
+
+
+def weakly(module: nn.Module) -> Callable[[], object]:
+    """Write as moving averages do that keep weak references."""
+    held = [weakref.ref(parameter) for parameter in module.parameters()]
+    return lambda: [ref().data.mul_(0.5) for ref in held]
+
+
+def through_storage(module: nn.Module) -> Callable[[], object]:
+    storage = original(module).untyped_storage()
+    return lambda: storage.fill_(0)
+
+
+@pytest.mark.parametrize("holder", [weakly, through_storage])
+def test_C8_who_holds_an_original_in_other_ways_is_seen(holder: Callable) -> None:
+    case = Case()
+    write = holder(case.layer)
+    before = remembered(case)
+    write()
+    with torch.no_grad():
+        after = case.layer.weight
+    assert_close(after, case.truth(), atol=0, rtol=0)
+    assert torch.dist(after, before) > 1e-3
+
+
+class Netted(holdfast.Parametrization):
+    """A map that is made of others."""
+
+    deterministic = True
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, X: Tensor) -> Tensor:
+        return self.inner(X)
+
+
+def test_C8_a_map_is_as_deterministic_as_what_it_is_made_of() -> None:
+    layer, net = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4))
+    holdfast.register_parametrization(layer, "weight", Netted(net))
+    with torch.no_grad():
+        before = layer.weight.clone()
+        net[0] = nn.Linear(4, 4)
+        assert torch.dist(layer.weight, before) > 1e-3
+        assert_close(layer.weight, net(layer.parametrizations.weight.original))
+
+
+def test_C8_a_change_of_an_inner_map_is_seen() -> None:
+    inner, _ = declared()
+    layer = nn.Linear(3, 3)
+    holdfast.register_parametrization(layer, "weight", Netted(inner))
+    with torch.no_grad():
+        before = layer.weight.clone()
+        assert layer.weight is layer.weight  # it is remembered
+        inner.factor = 7.0
+        assert_close(layer.weight, 7 * before)
+
+
+def test_C8_equal_maps_are_not_the_same_map() -> None:
+    class Scaled(holdfast.Parametrization):
+        deterministic = True
+
+        def __init__(self, k: float) -> None:
+            super().__init__()
+            self.k = k
+
+        def forward(self, X: Tensor) -> Tensor:
+            return self.k * X
+
+        def __eq__(self, other: object) -> bool:
+            return type(other) is type(self)
+
+        def __hash__(self) -> int:
+            return 1
+
+    links = Scaled(1.0), Scaled(1.0)
+    layers = nn.Linear(3, 3), nn.Linear(3, 3)
+    for layer, link in zip(layers, links, strict=True):
+        holdfast.register_parametrization(layer, "weight", link)
+    with torch.no_grad():
+        before = layers[0].weight.clone()
+        links[0].k = 7.0
+        assert_close(layers[0].weight, 7 * before)
+
+
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+def test_C8_chains_taken_away_are_seen(how: str) -> None:
+    layer, other = Case().layer, Case().layer
+    with torch.no_grad():
+        assert layer.weight is layer.weight  # it is remembered
+        expected = other.weight.clone()
+        if how == "replaced":
+            layer.parametrizations = other.parametrizations
+        else:
+            del layer.parametrizations
+            layer._parameters["weight"] = nn.Parameter(expected)
+        assert_close(layer.weight, expected, atol=0, rtol=0)
+
+
+def test_C8_a_dispatch_mode_sees_the_maps() -> None:
+    layer = nn.Linear(3, 3)
+    holdfast.register_parametrization(layer, "weight", maps.Symmetric())
+    with torch.no_grad():
+        _ = layer.weight, layer.weight
+        graph = make_fx(lambda x: x @ layer.weight)(torch.ones(1, 3))
+    assert any("triu" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_C8_values_are_remembered_beside_scopes_for_other_modules() -> None:
+    case = Case()
+    with holdfast.cached(nn.Linear(2, 2)):
+        assert case.count() == 1
+
+
 def test_C8_memory_that_numpy_owns_is_not_trusted() -> None:
     array = np.ones((3, 3), dtype=np.float32)
     layer = nn.Linear(3, 3, bias=False)
@@ -1583,6 +1788,18 @@ def test_C8_what_torch_removes_is_not_remembered() -> None:
         assert layer.weight is layer.weight  # it is remembered
         torch_parametrize.remove_parametrizations(layer, "weight")
         assert layer.weight is layer._buffers["weight"]
+
+
+def test_C8_a_recurrent_forward_copies_no_remembered_weight() -> None:
+    rnn = holdfast.orthogonal(nn.LSTM(4, 4), "weight_hh_l0").eval()
+    x = torch.randn(2, 1, 4)
+    with torch.no_grad():
+        expected = rnn(x)[0]
+        alias = rnn.weight_hh_l0
+        assert_close(rnn(x)[0], expected, atol=0, rtol=0)
+        assert rnn.weight_hh_l0 is alias  # the kernel has not touched its memory
+        rnn.parametrizations.weight_hh_l0[0].base.neg_()
+        assert torch.dist(rnn(x)[0], expected) > 1e-3
 
 
 def test_C8_one_switch_turns_it_off() -> None:

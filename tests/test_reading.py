@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
+import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -539,6 +541,60 @@ def test_R3_the_fused_kernels_give_the_same(kind: str) -> None:
 
 # ---- R4: a hit is a hit, and still checked ----------------------------------------
 # How long a read takes is measured by the benchmarks.
+
+
+def test_R3_several_threads_serve_one_layer() -> None:
+    rnn = holdfast.orthogonal(nn.LSTM(8, 8), "weight_hh_l0").eval()
+    x = torch.randn(6, 2, 8)
+    with torch.no_grad():
+        expected = rnn(x)[0]
+    wrong: list[object] = []
+
+    def serve() -> None:
+        with torch.no_grad():
+            for _ in range(50):
+                try:
+                    if not torch.equal(rnn(x)[0], expected):
+                        wrong.append("other numbers")
+                except Exception as error:
+                    wrong.append(error)
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_R3_torchs_removal_after_pickling_leaves_a_working_layer() -> None:
+    rnn = holdfast.register_parametrization(nn.LSTM(3, 3), "weight_hh_l0", Sine())
+    rnn = pickle.loads(pickle.dumps(rnn))
+    torch_parametrize.remove_parametrizations(rnn, "weight_hh_l0")
+    assert rnn(torch.randn(2, 1, 3))[0].shape == (2, 1, 3)
+
+
+# ---- Hooks on the chain -----------------------------------------------------------
+
+
+def test_hooks_on_the_chain_run_at_every_read_as_in_torch() -> None:
+    for library in (holdfast, torch_parametrize):
+        layer = nn.Linear(3, 3)
+        library.register_parametrization(layer, "weight", nn.Tanh())
+        chain, fired = layer.parametrizations.weight, []
+        value = layer.weight.detach()
+        handle = chain.register_forward_hook(lambda *_, seen=fired: seen.append(1))
+        assert_close(layer.weight, value)
+        with torch.no_grad():
+            _ = layer.weight
+        assert len(fired) == 2
+        handle.remove()
+        other = chain.register_forward_hook(lambda _, __, out: 2 * out)
+        assert_close(layer.weight, 2 * value)
+        other.remove()
+        with library.cached():
+            assert layer.weight is layer.weight
+        assert len(fired) == 2
 
 
 def test_R4_a_hit_evaluates_nothing() -> None:

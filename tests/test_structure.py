@@ -738,6 +738,33 @@ def test_I4_registering_works_after_a_swap_and_after_a_removal():
     assert layer.is_sharded()
 
 
+def test_I4_a_class_on_top_may_use_super():
+    layer = linear(Symmetric())
+    holdfast.register_parametrization(layer, "bias", Gain())
+
+    class Top(type(layer)):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+        @property
+        def shown(self) -> str:
+            return super().extra_repr()
+
+        @classmethod
+        def make(cls) -> nn.Module:
+            return super().__new__(cls)
+
+    layer.__class__ = Top
+    x = torch.randn(2, 3)
+    expected = layer(x)
+    holdfast.remove_parametrizations(layer, "weight")
+    assert_close(layer(x), expected)
+    holdfast.register_parametrization(layer, "weight", Symmetric())
+    assert_close(layer(x), expected)
+    assert layer.shown == nn.Linear(3, 3).extra_repr()
+    assert type(type(layer).make()) is type(layer)
+
+
 def test_I4_siblings_keep_their_class_whatever_happens_to_one():
     plain = linear(Symmetric())
     shared = type(plain)

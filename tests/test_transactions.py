@@ -6,6 +6,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -1548,3 +1549,141 @@ def test_R1_an_error_in_a_right_inverse_names_the_path():
     with pytest.raises(torch.linalg.LinAlgError) as caught:
         register(model[1], "weight", Singular())
     assert any("1.weight" in note for note in caught.value.__notes__)
+
+
+# ---- A1: nothing is written before nothing can fail --------------------------------
+
+
+class Final(nn.Linear):
+    """A layer of which no class can be derived."""
+
+    def __init_subclass__(cls, **_: object) -> None:
+        raise TypeError("final")
+
+
+def test_A1_a_class_that_cannot_be_derived_from_is_left_alone():
+    layer = Final(3, 3)
+    layer(torch.ones(1, 3)).sum().backward()
+    before, gradient = state_of(layer), layer.weight.grad.clone()
+    with pytest.raises(TypeError, match="final"):
+        register(layer, "weight", Symmetric())
+    assert state_of(layer) == before
+    assert torch.equal(layer.weight.grad, gradient)
+
+
+@pytest.mark.parametrize("change", ["register", "remove", "transfer"])
+def test_A1_an_interruption_at_the_last_moment_changes_nothing(change, monkeypatch):
+    layer = nn.Linear(3, 3) if change != "remove" else linear(Symmetric())
+    source = linear(Symmetric())
+    register(source, "bias", Gain())
+    layer(torch.ones(1, 3)).sum().backward()
+    before = state_of(layer)
+
+    def interrupted(_: nn.Module) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("holdfast.core.placement.refine_on_forward", interrupted)
+    changes = {
+        "register": lambda: register(layer, "weight", Symmetric()),
+        "remove": lambda: remove(layer, "weight"),
+        "transfer": lambda: holdfast.transfer_parametrizations_and_params(
+            source, layer
+        ),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        changes[change]()
+    assert state_of(layer) == before
+
+
+class SometimesSparse(nn.Module):
+    bad = False
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b.to_dense()
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        half = weight / 2
+        return (weight - 1, half.to_sparse()) if self.bad else (half, half)
+
+
+def test_A1_an_original_of_another_layout_is_refused_before_any_is_written():
+    link = SometimesSparse()
+    layer = linear(link)
+    link.bad = True
+    before = state_of(layer)
+    with pytest.raises(errors.InvalidTensorError, match=r"Linear\.weight.*layout"):
+        layer.weight = torch.full((3, 3), 7.0)
+    assert state_of(layer) == before
+
+
+# ---- A6: errors that say what is wrong, wherever they are raised -------------------
+
+
+class HalfMade(nn.Module):
+    """Registers before `nn.Module` is set up, and with a slip."""
+
+    def __init__(self) -> None:
+        layer = nn.Linear(3, 3)
+        register(layer, "wieght", Symmetric())
+
+
+@dataclass
+class Unhashable(nn.Module):
+    layer: nn.Module
+
+    def __new__(cls, *_: object) -> Unhashable:
+        made = super().__new__(cls)
+        nn.Module.__init__(made)
+        return made
+
+
+class Lazy:
+    """A proxy that fails when it is asked for its class."""
+
+    @property
+    def __class__(self) -> type:
+        raise LookupError("not loaded")
+
+
+def test_A6_looking_for_the_path_never_replaces_the_error():
+    with pytest.raises(errors.UnknownTensorError, match="Did you mean `weight`"):
+        HalfMade()
+    model, proxy = Unhashable(nn.Linear(3, 3)), Lazy()
+    with pytest.raises(errors.UnknownTensorError, match="`layer.wieght`"):
+        register(model.layer, "wieght", Symmetric())
+    assert proxy is not None
+
+
+def test_A6_modules_and_maps_need_no_hash():
+    model = Unhashable(nn.Linear(3, 3))
+    model.scale = nn.Parameter(torch.ones(3, 3))
+    register(model, "scale", Symmetric())
+    assert torch.equal(model.scale, model.scale.mT)
+    remove(model, "scale")
+    assert isinstance(model.scale, nn.Parameter)
+
+
+def test_A6_a_path_is_told_from_a_name():
+    model = nn.Sequential(nn.Linear(3, 3))
+    with pytest.raises(errors.UnknownTensorError, match="Pass the submodule `0`"):
+        register(model, "0.weight", Symmetric())
+    with pytest.raises(errors.InvalidTensorError, match=r"`nn\.Module`"):
+        register("weight", "weight", Symmetric())
+
+
+@pytest.mark.parametrize(
+    "taken", [nn.ModuleList(), 3, nn.ModuleDict({"a": nn.Linear(2, 2)})]
+)
+def test_A2_a_module_that_uses_the_name_for_something_else_is_refused(taken):
+    layer = nn.Linear(3, 3)
+    layer.parametrizations = taken
+    before = state_of(layer)
+    with pytest.raises(errors.InvalidTensorError, match="attribute of that name"):
+        register(layer, "weight", Symmetric())
+    assert state_of(layer) == before
+
+
+def test_A8_tensors_made_in_inference_mode_are_parametrized():
+    with torch.inference_mode():
+        layer = holdfast.spectral_norm(nn.Linear(3, 3))
+        assert torch.linalg.matrix_norm(layer.weight, 2) < 1.1

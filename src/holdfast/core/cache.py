@@ -20,10 +20,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, cast
 from weakref import ReferenceType, ref
 
-import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from . import compiled
 from .entry import Entry, tensors_of, trackable
 from .memo import remembered
 from .torch_state import (
@@ -146,11 +146,11 @@ def _store(
     chain: ParametrizationList, host: nn.Module, name: str, scope: Scope, *, grad: bool
 ) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
-    before = chain.versions()
+    before = chain.stamp()
     with trackable():
         value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
-        chain.versions() == before  # else another thread has changed an original
+        chain.stamp() == before  # else another thread has changed an original
         and dispatch_modes() == scope.modes
         and not is_transformed(value)
         # without a version a change could not be seen
@@ -185,23 +185,6 @@ def _after_step(*_: object) -> None:
 register_optimizer_step_post_hook(_after_step)
 
 
-# The values of the scopes inside a graph that torch.compile traces; it cannot trace a
-# thread's scope. Outside a trace they are as they are here, so that entering or
-# leaving a scope in eager code fails no guard (C9).
-_traced_depth = 0
-_traced: tuple[dict[object, Tensor], dict[object, Tensor]] = ({}, {})
-
-
-def value_in_trace(chain: ParametrizationList) -> Tensor:
-    """Return the value inside a graph that is being traced."""
-    if not _traced_depth:
-        return chain.evaluate()
-    values = _traced[torch.is_grad_enabled()]
-    if chain not in values:
-        values[chain] = chain.evaluate()
-    return values[chain]
-
-
 class cached(contextlib.ContextDecorator):
     """Compute each parametrized tensor at most once inside this scope.
 
@@ -228,6 +211,11 @@ class cached(contextlib.ContextDecorator):
     """
 
     def __init__(self, *modules: nn.Module) -> None:
+        if wrong := [m for m in modules if not isinstance(m, nn.Module)]:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                "`cached` takes modules, and decorates functions as `@cached()`. "
+                f"Got {wrong[0]!r:.80}."
+            )
         self.modules = modules
         self._entered: dict[int, list[Scope]] = {}  # by thread
 
@@ -238,7 +226,7 @@ class cached(contextlib.ContextDecorator):
     def __enter__(self) -> None:
         """Open the scope."""
         if is_traced():
-            _enter_traced()
+            compiled.enter()
             return
         hosts = None
         if self.modules:
@@ -250,7 +238,7 @@ class cached(contextlib.ContextDecorator):
     def __exit__(self, *_: object) -> None:
         """Close the scope and free its values."""
         if is_traced():
-            _exit_traced()
+            compiled.leave()
             return
         thread = threading.get_ident()
         if not self._entered.get(thread):  # a generator, closed by another thread
@@ -270,19 +258,6 @@ def _below(modules: Iterable[nn.Module]) -> list[nn.Module]:
     for module in found:
         found.extend(child for child in module._modules.values() if child is not None)
     return found
-
-
-def _enter_traced() -> None:
-    global _traced_depth
-    _traced_depth += 1
-
-
-def _exit_traced() -> None:
-    global _traced_depth
-    _traced_depth -= 1
-    if not _traced_depth:
-        _traced[0].clear()
-        _traced[1].clear()
 
 
 def _suspendable_frame(frame: FrameType | None) -> FrameType | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import path_of
 from ..linalg.tolerances import tolerance
@@ -66,7 +67,7 @@ class ParametrizationList(EpochList):
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _shared: bool  # with a shallow copy of the module
-    _special: bool  # a read has to look at one of the last two
+    _special: bool  # a read has to look at an override, moving state or hooks
 
     def __init__(
         self,
@@ -205,12 +206,42 @@ class ParametrizationList(EpochList):
                 write(original, tensor)
         self.forget()  # another thread may have read meanwhile
 
-    def versions(self) -> tuple[tuple[int, int], ...]:
-        """Return which tensors the originals are, and their versions."""
+    def note_special(self) -> None:
+        """Note whether a read has to look for more than the value."""
+        state = self.__dict__
+        state["_special"] = (
+            bool(state["_overrides"])
+            or state["_refined"] is not None
+            or not is_unhooked(self)
+        )
+
+    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; a read then calls the chain."""
+        return self._hooked(super().register_forward_pre_hook(*args, **kwargs))
+
+    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; a read then calls the chain."""
+        return self._hooked(super().register_forward_hook(*args, **kwargs))
+
+    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; a read then calls the chain."""
+        return self._hooked(super().register_full_backward_hook(*args, **kwargs))
+
+    def _hooked(self, handle: RemovableHandle) -> RemovableHandle:
+        self.forget()
+        self.note_special()
+        return handle
+
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions of the originals; -1 where there is none."""
         return tuple(
-            (id(tensor), -1 if tensor.is_inference() else tensor._version)
+            -1 if tensor.is_inference() else tensor._version
             for tensor in self.originals()
         )
+
+    def stamp(self) -> object:
+        """Return what is another one after any change of an original."""
+        return [id(tensor) for tensor in self.originals()], self.versions()
 
     def is_deterministic(self) -> bool:
         """Tell whether every map says so and nothing is hooked into a call."""

@@ -31,5 +31,5 @@ def override(chain: ParametrizationList, value: object) -> bool:
     else:
         overrides.append((value, frame.f_locals["orig_tensor"]))
     chain.forget()
-    chain.__dict__["_special"] = bool(overrides) or chain._refined is not None
+    chain.note_special()
     return True

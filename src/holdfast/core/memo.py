@@ -65,11 +65,11 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
         chain.drop_memo()
         return chain.evaluate()
     with trackable():
-        before = chain.versions()
+        before = chain.stamp()
         value = chain.evaluate()
         if type(value) is not Tensor or value.layout is not torch.strided:
             return value
-        if chain.versions() != before:
+        if chain.stamp() != before:
             return value  # another thread has changed an original meanwhile
         if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
@@ -110,8 +110,13 @@ class Memo:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # nothing of it goes into a copy or a file
 
-    def recall(self, modules: dict[str, nn.Module | None]) -> Tensor | None:
-        """Return the alias if nothing has changed; ``modules`` are the host's."""
+    def recall(  # noqa: C901  # one function, for speed
+        self, modules: dict[str, nn.Module | None], *, itself: bool = False
+    ) -> Tensor | None:
+        """Return the alias, or the value itself, if nothing has changed.
+
+        ``modules`` are the host's. The value is for kernels that do not write to it.
+        """
         if self.modules is not modules:
             return None
         # `Entry.is_current`, written out
@@ -127,6 +132,8 @@ class Memo:
             return None
         if not _remembers.get():
             return None
+        if itself:
+            return value
         thread, alias = self.last
         if (
             alias is not None

@@ -1,7 +1,7 @@
 """What happens when ``module.weight`` is read.
 
-The property is on the way of every forward, so it is written for speed: one function,
-local names, and no call that a plain read would not need.
+The property is on the way of every forward, so it is written for speed: what is at
+hand, remembered or in a scope, is served by one function with local names.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import path_of
-from .cache import innermost, open_scopes, read_in_scopes, value_in_trace
-from .calling import evaluate
+from .cache import Scope, innermost, open_scopes, read_in_scopes
+from .calling import evaluate, is_unhooked
 from .chain import ParametrizationList
+from .compiled import value_in_trace
 from .memo import remembered, slot_of
 from .refinement import catch_up_
 from .torch_state import (
@@ -70,29 +71,34 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
                         and not is_any_autocast_enabled()
                     ):
                         return value
-        try:
-            chain = self._modules["parametrizations"]._modules[name]
-            state = chain.__dict__  # reading attributes of a module is slow
-            special = state["_special"]
-        except KeyError:
-            return read_foreign(self, name)
-        try:
-            if special and (value := _read_special(chain)) is not None:
-                return value
-            if scope is not None:
-                return read_in_scopes(chain, self, name, scope, grad=grad)
-            if grad and state["_memo"] is not None:
-                chain.forget()  # no second copy of a weight that trains
-            if grad or state["_volatile"]:
-                return evaluate(chain, state)
-            return remembered(chain, self, name)
-        except Exception as error:
-            error.add_note(f"while computing `{path_of(self, name)}`")
-            if isinstance(error, AttributeError):
-                _failed.last = (self, name, error)
-            raise
+        return read(self, name, scope, grad)
 
     return get
+
+
+def read(module: Any, name: str, scope: Scope | None, grad: bool) -> Tensor:  # noqa: FBT001
+    """Read what is not at hand: compute it, or find it in an outer scope."""
+    try:
+        chain = module._modules["parametrizations"]._modules[name]
+        state = chain.__dict__  # reading attributes of a module is slow
+        special = state["_special"]
+    except KeyError:
+        return read_foreign(module, name)
+    try:
+        if special and (value := _read_special(chain)) is not None:
+            return value
+        if scope is not None:
+            return read_in_scopes(chain, module, name, scope, grad=grad)
+        if grad and state["_memo"] is not None:
+            chain.forget()  # no second copy of a weight that trains
+        if grad or state["_volatile"]:
+            return evaluate(chain, state)
+        return remembered(chain, module, name)
+    except Exception as error:
+        error.add_note(f"while computing `{path_of(module, name)}`")
+        if isinstance(error, AttributeError):
+            _failed.last = (module, name, error)
+        raise
 
 
 class _Failed(threading.local):
@@ -113,12 +119,12 @@ def failure_of(module: nn.Module, name: str) -> AttributeError | None:
 
 
 def _read_special(chain: ParametrizationList) -> Tensor | None:
-    """Return what `functional_call` put in place of the value; advance moving state."""
+    """Return an override or what hooks make of the value; advance moving state."""
     if chain._overrides:
         return chain._overrides[-1][0]
-    if chain.training and is_grad_enabled():
+    if chain._refined is not None and chain.training and is_grad_enabled():
         catch_up_(chain)
-    return None
+    return None if is_unhooked(chain) else chain()
 
 
 def read_traced(module: nn.Module, name: str) -> Tensor:

@@ -15,7 +15,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .torch_state import is_traced
+from .cache import open_scopes
+from .memo import Memo, slot_of
+from .torch_state import is_grad_enabled, is_traced
 
 
 class _Gone:
@@ -61,7 +63,21 @@ def members_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Any]:
 
 
 def _read(module: nn.RNNBase) -> list[Tensor]:
-    return [getattr(module, name) for name in module._flat_weights_names]
+    return [_weight(module, name) for name in module._flat_weights_names]
+
+
+def _weight(module: nn.RNNBase, name: str) -> Tensor:
+    """Read a weight; what is remembered without an alias.
+
+    The kernels of an LSTM ask for memory to write to, and never write: an alias that
+    shares it copy-on-write would be copied in every forward.
+    """
+    if not (is_traced() or is_grad_enabled() or open_scopes):
+        memo: Memo | None = module.__dict__.get(slot_of(name))
+        value = memo and memo.recall(module._modules, itself=True)
+        if value is not None:
+            return value
+    return getattr(module, name)
 
 
 def _list_of(module: nn.RNNBase) -> list[Tensor]:

@@ -24,7 +24,8 @@ def refine_on_forward(module: nn.Module) -> None:
     for chain in moving:
         for map_ in movers(chain):
             map_.__dict__["advanced_by_host"] = True
-        chain.__dict__.update(_refined=(chain.versions(), None), _special=True)
+        chain.__dict__["_refined"] = (chain.versions(), None)
+        chain.note_special()
     if not moving and _refine not in module._forward_pre_hooks.values():
         return
     hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not _refine}
