@@ -41,7 +41,9 @@ _LARGEST = 1e7
 
 # Without pivots the error grows faster with the norm than LAPACK's. So it is looked at,
 # where a look is cheap, and steps of Newton are added while it is this many roundings.
-_ROUNDINGS, _REFINEMENTS = 16.0, 3
+# Such a step squares the error, but the residual that is seen stays at some roundings
+# times the norm of S: none follows one from below this fraction of a rounding's root.
+_ROUNDINGS, _REFINEMENTS, _FRACTION = 16.0, 3, 1 / 8
 
 
 class _Inverse:
@@ -101,10 +103,20 @@ def invert_accretive(S: Tensor) -> Tensor:
     leaf = _SINGLE if count == 1 else _FEW if count < 8 else _MANY
     M = _by_halves(S, leaf)
     if S.shape[-1] > leaf and type(S) is Tensor and S.device.type == "cpu":
-        for _ in range(_REFINEMENTS):
-            if bool(_residual(S, M) <= _ROUNDINGS * torch.finfo(S.dtype).eps):
-                break
-            M = add_product(M, M, S @ M, alpha=-1, beta=2)
+        M = _refined(S, M)
+    return M
+
+
+def _refined(S: Tensor, M: Tensor) -> Tensor:
+    """Return an inverse that is right to rounding, for one that almost is."""
+    eps = torch.finfo(S.dtype).eps
+    for _ in range(_REFINEMENTS):
+        off = float(_residual(S, M))
+        if off <= _ROUNDINGS * eps:
+            break
+        M = add_product(M, M, S @ M, alpha=-1, beta=2)
+        if off <= _FRACTION * eps**0.5:
+            break
     return M
 
 
