@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -103,3 +104,28 @@ def test_it_is_the_first_columns_of_the_cayley_transform():
     padded = nn.functional.pad(X, (0, 3))
     expected = linalg.cayley_transform(linalg.lower_skew(padded))[:, :3]
     assert_close(maps.ThinCayley()(X), expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 6), (150, 150), (150, 9)])
+@pytest.mark.parametrize("kind", ["matrix_exp", "cayley", "householder", "thin_cayley"])
+def test_every_orthogonal_map_can_be_recorded(kind, shape):
+    layer = holdfast.orthogonal(nn.Linear(*shape).double(), orthogonal_map=kind)
+    with torch.no_grad():
+        original = layer.parametrizations.weight.original
+        original.add_(0.1 * torch.randn_like(original).tril(-1))
+    x, parameters = torch.randn(2, shape[0]).double(), dict(layer.named_parameters())
+
+    def slopes(parameters):
+        def loss(parameters):
+            return torch.func.functional_call(layer, parameters, x).square().sum()
+
+        return torch.func.grad(loss)(parameters)
+
+    def value(parameters):
+        return torch.func.functional_call(layer, parameters, x)
+
+    assert_close(make_fx(value)(parameters)(parameters), layer(x))
+    layer(x).square().sum().backward()
+    graph = make_fx(slopes)(parameters)
+    found = graph(parameters)["parametrizations.weight.original"]
+    assert_close(found, original.grad)

@@ -30,6 +30,7 @@ from .closed_form import closed_form
 from .precision import double
 from .products import add_product, scaled_product
 from .structure import require_square
+from .tracing import recorded
 
 # The largest blocks that are not halved: of single matrices, of batches of less than
 # eight and of more, in a traced graph (which should stay small), and where products
@@ -97,12 +98,12 @@ def invert_accretive(S: Tensor) -> Tensor:
         return flat.unflatten(0, S.shape[:-2]).clone()  # a view has no forward mode
     if S.is_cuda:
         return _by_halves(S, _PRODUCTS)
-    if torch.compiler.is_compiling():
+    if recorded(S):
         return _by_halves(S, _TRACED)
     count = 1 if S.ndim == 2 else S.shape[0]
     leaf = _SINGLE if count == 1 else _FEW if count < 8 else _MANY
     M = _by_halves(S, leaf)
-    if S.shape[-1] > leaf and type(S) is Tensor and S.device.type == "cpu":
+    if S.shape[-1] > leaf and S.device.type == "cpu":
         M = _refined(S, M)
     return M
 

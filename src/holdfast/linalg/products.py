@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .tracing import recorded
+
 
 def add_product(
     C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
@@ -94,7 +96,7 @@ def stacked_product(K: Tensor, X: Tensor) -> Tensor:
                 [1., 1.]])
     """
     k = X.shape[-1]
-    if torch.compiler.is_compiling() or X.ndim > 3:
+    if recorded(X) or X.ndim > 3:
         Q = torch.cat([2 * X, K @ X], -2)
     else:
         Q = X.new_empty(*X.shape[:-2], K.shape[-2] + k, k)

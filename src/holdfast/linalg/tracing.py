@@ -21,26 +21,38 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 
-def traced(X: Tensor) -> bool:
-    """Tell whether only ordinary operations will do, which do not look at values.
+def recorded(X: Tensor) -> bool:
+    """Tell whether operations are recorded, so that none may look at values.
 
-    They are all that compilers, exporters and dispatch modes can record, and that
-    tensors without values and subclasses know. For the transforms of `torch.func` see
-    Note [Derivatives of derivatives].
+    By compilers, exporters and dispatch modes; tensors without values and subclasses
+    are taken for recorded as well.
+
+    Example:
+        >>> import torch
+        >>> recorded(torch.zeros(2)), recorded(torch.zeros(2, device="meta"))
+        (False, True)
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        or torch._C._len_torch_dispatch_stack() > 0
+        or X.is_meta
+        or type(X) not in (Tensor, nn.Parameter)
+    )
+
+
+def traced(X: Tensor) -> bool:
+    """Tell whether nothing but ordinary operations will do.
+
+    That is where they are `recorded`, and under the transforms of `torch.func`, for
+    which see Note [Derivatives of derivatives].
 
     Example:
         >>> import torch
         >>> traced(torch.zeros(2)), traced(torch.zeros(2, device="meta"))
         (False, True)
     """
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or X.is_meta
-        or type(X) not in (Tensor, nn.Parameter)
-    )
+    return recorded(X) or torch._C._are_functorch_transforms_active()
 
 
 def forward_mode() -> AbstractContextManager[object]:
