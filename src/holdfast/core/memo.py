@@ -55,14 +55,14 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
     if memo is not None and (value := memo.recall(host._modules)) is not None:
         return value
     if (
-        not chain.is_deterministic()
-        or not _remembers.get()
+        not _remembers.get()
         or transform_level() is not None
         or dispatch_modes()
         or tracing_state() is not None
-        or not _is_private(chain)
     ):
-        chain.drop_memo()
+        return chain.evaluate()
+    chain.drop_memo()  # it is out of date, and holds the originals
+    if not chain.is_deterministic() or not _is_private(chain):
         return chain.evaluate()
     with trackable():
         before = chain.stamp()
@@ -73,7 +73,6 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
             return value  # another thread has changed an original meanwhile
         if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
-        chain.drop_memo()
         chains = cast("nn.Module", host._modules["parametrizations"])
         memo = Memo(host, Entry.of(chains, chain, value))
         host.__dict__[slot_of(name)] = memo

@@ -6,8 +6,7 @@ replaced rather than edited, because ``copy.copy`` of a module shares them.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -66,28 +65,30 @@ def _order(module: nn.Module, registry: str) -> tuple[str, ...]:
     return (*known, *(k for k in module.__dict__[registry] if k not in known))
 
 
-@contextmanager
-def undone_on_failure(
-    module: nn.Module, chain: nn.Module | None = None
-) -> Generator[None]:
+class undone_on_failure:
     """Put registries, hooks and class back when the block fails."""
-    chains = module._modules.get("parametrizations")
-    parts = [part for part in (module, chain, chains) if part is not None]
-    before = [dict(part.__dict__) for part in parts]
-    links = [dict(part._modules) for part in parts]
-    cls = type(module)
-    try:
-        yield
-    except BaseException:
-        object.__setattr__(module, "__class__", cls)
-        for part, state, modules in zip(parts, before, links, strict=True):
+
+    def __init__(self, module: nn.Module, chain: nn.Module | None = None) -> None:
+        chains = module._modules.get("parametrizations")
+        parts = [part for part in (module, chain, chains) if part is not None]
+        self._before = [(p, dict(p.__dict__), dict(p._modules)) for p in parts]
+        self._module, self._class = module, type(module)
+
+    def __enter__(self) -> None:
+        """Begin; everything was noted before."""
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Put everything back if the block failed."""
+        if error is None:
+            return
+        object.__setattr__(self._module, "__class__", self._class)
+        for part, state, modules in self._before:
             part.__dict__.clear()
             part.__dict__.update(state)
             part._modules.clear()
             part._modules.update(modules)
             if isinstance(part, ParametrizationList):
                 part.forget()
-        raise
 
 
 def detach(module: nn.Module, name: str, tensor: Tensor) -> None:

@@ -235,8 +235,8 @@ def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
 
 def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
     """Return the parameter or buffer to parametrize."""
-    chains = getattr(module, "parametrizations", None)
-    if name == "parametrizations" or not _are_chains(chains):
+    chains = module._modules.get("parametrizations")
+    if name == "parametrizations" or not _may_hold_chains(module):
         raise InvalidTensorError(
             f"`{where()}`: the chains of a module are its `parametrizations`, and this "
             f"{type(module).__name__} has an attribute of that name already. Rename it."
@@ -255,12 +255,16 @@ def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
     )
 
 
-def _are_chains(found: object) -> bool:
-    """Tell whether a module's ``parametrizations`` are none, or what they should be."""
-    return found is None or (
-        isinstance(found, nn.ModuleDict)
-        and all(isinstance(chain, nn.ModuleList) for chain in found._modules.values())
-    )
+def _may_hold_chains(module: nn.Module) -> bool:
+    """Tell whether ``parametrizations`` is a free name, or holds what it should."""
+    found = module._modules.get("parametrizations")
+    if found is not None:
+        lists = getattr(found, "_modules", {}).values()
+        return isinstance(found, nn.ModuleDict) and all(
+            isinstance(chain, nn.ModuleList) for chain in lists
+        )
+    places = (module.__dict__, module._parameters, module._buffers)
+    return not any("parametrizations" in place for place in places)
 
 
 def _usable(tensor: Tensor | None, where: Where) -> Tensor:

@@ -8,14 +8,36 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
-# By identity: a module may be equal to another, or not be hashable
-_homes: Any = WeakIdKeyDictionary()
+Noted = TypeVar("Noted")
+
+
+class _Notes(Generic[Noted]):
+    """What is noted of modules while they live, by identity.
+
+    A module may be equal to another, or not be hashable.
+    """
+
+    def __init__(self) -> None:
+        self._notes: dict[int, tuple[ReferenceType[nn.Module], Noted]] = {}
+
+    def get(self, module: nn.Module) -> Noted | None:
+        note = self._notes.get(id(module))
+        return note[1] if note is not None and note[0]() is module else None
+
+    def put(self, module: nn.Module, noted: Noted) -> None:
+        key, notes = id(module), self._notes
+        self._notes[key] = (ref(module, lambda _: notes.pop(key, None)), noted)
+
+    def drop(self, module: nn.Module) -> None:
+        self._notes.pop(id(module), None)
+
+
+_homes: _Notes[ReferenceType[nn.ModuleList]] = _Notes()
 
 
 def home_of(map_: nn.Module) -> nn.ModuleList | None:
@@ -26,7 +48,7 @@ def home_of(map_: nn.Module) -> nn.ModuleList | None:
 
 
 def _home(part: nn.Module) -> nn.ModuleList | None:
-    home: ReferenceType[nn.ModuleList] | None = _homes.get(part)
+    home = _homes.get(part)
     return None if home is None else home()
 
 
@@ -50,23 +72,24 @@ def claim(chain: nn.ModuleList) -> None:
     """Note which maps the chain holds."""
     for map_ in chain._modules.values():
         for part in parts_of(map_):
-            _homes[part] = ref(chain)
+            _homes.put(part, ref(chain))
 
 
 def disown(chain: nn.ModuleList) -> None:
     """Forget the maps of a chain that is no longer in use."""
     for map_ in chain._modules.values():
         for part in parts_of(map_):
-            _homes.pop(part, None)
+            _homes.drop(part)
 
 
 # The tensors of shallow copies that belong to another module: their names and ids
-_borrowed: Any = WeakIdKeyDictionary()
+_borrowed: _Notes[dict[str, int]] = _Notes()
 
 
 def borrow(module: nn.Module) -> None:
     """Note that a shallow copy has the tensors of another module."""
-    _borrowed[module] = {name: id(tensor) for name, tensor in _tensors(module).items()}
+    tensors = _tensors(module)
+    _borrowed.put(module, {name: id(tensor) for name, tensor in tensors.items()})
 
 
 def borrows(module: nn.Module, name: str) -> bool:
@@ -74,9 +97,10 @@ def borrows(module: nn.Module, name: str) -> bool:
 
     A change of coordinates then has to leave it alone and take a tensor of its own.
     """
-    if module not in _borrowed and _shares_its_registry(module):
+    if _borrowed.get(module) is None and _shares_its_registry(module):
         borrow(module)
-    return _borrowed.get(module, {}).get(name) == id(_tensors(module)[name])
+    borrowed = _borrowed.get(module)
+    return borrowed is not None and borrowed.get(name) == id(_tensors(module)[name])
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor | None]:
