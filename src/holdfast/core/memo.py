@@ -119,9 +119,12 @@ class Memo:
         if self.modules is not modules:
             return None
         # `Entry.is_current`, written out
-        for registry, name, tensor, version, _ in self.tensors:
-            if registry.get(name) is not tensor or tensor._version != version:
-                return None
+        try:
+            for registry, name, tensor, version, _ in self.tensors:
+                if registry[name] is not tensor or tensor._version != version:
+                    return None
+        except KeyError:
+            return None
         value = self.value
         if value is None or self.autocast != (
             autocast_of(value) if is_any_autocast_enabled() else None

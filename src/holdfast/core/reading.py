@@ -51,26 +51,25 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
         ):
             try:
                 entry = scope.values[grad][self._modules["parametrizations"]][name]
-            except KeyError:
-                pass
-            else:
                 value, chain, links, state, epoch, autocast, tensors = entry
                 for registry, key, tensor, version, wanted in tensors:
                     if (
-                        registry.get(key) is not tensor
+                        registry[key] is not tensor
                         or tensor._version != version
                         or (grad and tensor.requires_grad is not wanted)
                     ):
                         break
                 else:
                     if (
-                        links.get(name) is chain
+                        links[name] is chain
                         and state["_epoch"] == epoch
                         and not state["_special"]
                         and autocast is None
                         and not is_any_autocast_enabled()
                     ):
                         return value
+            except KeyError:
+                pass  # nothing is stored, or something was taken away
         return read(self, name, scope, grad)
 
     return get
