@@ -182,9 +182,11 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
 
     def get_other(self: nn.Module, name: str) -> Any:
         # `nn.Module` looks here too; this saves a call on reading a bias.
-        parameters = self.__dict__.get("_parameters")
-        if plain and parameters is not None and name in parameters:
-            return parameters[name]
+        if plain:
+            try:
+                return self.__dict__["_parameters"][name]
+            except KeyError:
+                pass
         # Python asks here after a property raised AttributeError, and would report
         # that there is no attribute "weight" (R1).
         if name in managed and (error := failure_of(self, name)) is not None:
