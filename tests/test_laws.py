@@ -178,16 +178,45 @@ def test_the_gradient_is_that_of_finite_differences(case, shape, dtype):
     law_gradient(case, shape, dtype)
 
 
-@over("gradient", (torch.float64,), ((4, 4), (5, 3), (6,)))
-def test_the_second_derivative_is_that_of_finite_differences(case, shape, dtype):
+def law_second_derivative(case: Case, shape: Shape, dtype: torch.dtype) -> None:
     chain = case.bound(shape, dtype)
     originals = [x.requires_grad_() for x in case.draw(shape, dtype)]
     assert torch.autograd.gradgradcheck(lambda *x: forward(chain, *x), originals)
 
 
+@over("gradient", (torch.float64,), ((4, 4), (5, 3), (6,)))
+def test_the_second_derivative_is_that_of_finite_differences(case, shape, dtype):
+    law_second_derivative(case, shape, dtype)
+
+
 class Detached(Map):
     def forward(self, X):
         return maps.Cayley()(X) @ maps.Cayley()(X.detach())
+
+
+class Kept(torch.autograd.Function):
+    """A square whose gradient counts what it kept as a constant."""
+
+    @staticmethod
+    def forward(ctx, X):
+        ctx.kept = 2 * X.detach()
+        return X * X
+
+    @staticmethod
+    def backward(ctx, G):
+        return G * ctx.kept
+
+
+class OnceDifferentiable(Map):
+    def forward(self, X):
+        return Kept.apply(X)
+
+
+def test_the_second_derivative_law_rejects_what_can_be_differentiated_once():
+    case = broken(lambda: [OnceDifferentiable()])
+    law_gradient(case, (4, 4), torch.float64)
+    with pytest.raises((AssertionError, GradcheckError)):
+        law_second_derivative(case, (4, 4), torch.float64)
 
 
 def test_the_gradient_law_rejects_a_detached_factor():
