@@ -17,14 +17,14 @@ from collections.abc import Iterable
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import compiled
-from .entry import Entry, tensors_of, trackable
+from .entry import Entry, chains_of, tensors_of, trackable
 from .memo import remembered
 from .torch_state import (
     backward_pass,
@@ -125,7 +125,7 @@ def read_in_scopes(
     grad: bool,
 ) -> Tensor:
     """Return the value that a scope holds, or compute it for the outermost one."""
-    chains = cast("nn.Module", host._modules["parametrizations"])
+    chains = chains_of(host)
     serving: Scope | None = None
     while scope is not None:
         if scope.serves(host, grad=grad):
@@ -156,7 +156,7 @@ def _store(
         # without a version a change could not be seen
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
-        chains = cast("nn.Module", host._modules["parametrizations"])
+        chains = chains_of(host)
         entries = scope.values[grad].setdefault(chains, {})
         entries[name] = Entry.of(chains, chain, value)
         if value.grad_fn is not None:

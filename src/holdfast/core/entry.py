@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,11 @@ class Entry(NamedTuple):
             ):
                 return False
         return self.epoch == chain._epoch and self.autocast == autocast_of(self.value)
+
+
+def chains_of(host: nn.Module) -> nn.Module:
+    """Return where a parametrized module keeps its chains."""
+    return cast("nn.Module", host._modules["parametrizations"])
 
 
 def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS
-from .entry import PLAIN, Entry, Registry, autocast_of, tensors_of, trackable
+from .entry import PLAIN, Entry, Registry, autocast_of, chains_of, tensors_of, trackable
 from .torch_state import (
     copy_on_write,
     dispatch_modes,
@@ -73,8 +73,7 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
             return value  # another thread has changed an original meanwhile
         if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
-        chains = cast("nn.Module", host._modules["parametrizations"])
-        memo = Memo(host, Entry.of(chains, chain, value))
+        memo = Memo(host, Entry.of(chains_of(host), chain, value))
         host.__dict__[slot_of(name)] = memo
         chain.__dict__["_memo"] = ref(memo)  # weak, as the memo holds the chain
     return memo.hand_out(value)

@@ -92,23 +92,22 @@ class undone_on_failure:
 
 
 def detach(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put the plain tensor in the place of the chain."""
+    """Put the plain tensor in the place of the chain; the caller undoes a failure."""
     state = module.__dict__
     chains: Any = module._modules["parametrizations"]
-    with undone_on_failure(module):
-        chain = chains._modules.pop(name)
-        state.pop(slot_of(name), None)
-        registry = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
-        order = [*getattr(chain, "order", ()), name, *state[registry]]
-        entries = {**state[registry], name: tensor}
-        state[registry] = dict(sorted(entries.items(), key=lambda e: order.index(e[0])))
-        if registry == "_buffers" and chain._non_persistent_buffers_set:
-            state["_non_persistent_buffers_set"] = (
-                module._non_persistent_buffers_set | {name}
-            )
-        if not chains._modules:
-            links = {k: v for k, v in module._modules.items() if v is not chains}
-            state["_modules"] = links
-        reclass(module, chains._modules)
-        recurrent.release(module)
-        refine_on_forward(module)
+    chain = chains._modules.pop(name)
+    state.pop(slot_of(name), None)
+    registry = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
+    order = [*getattr(chain, "order", ()), name, *state[registry]]
+    entries = {**state[registry], name: tensor}
+    state[registry] = dict(sorted(entries.items(), key=lambda e: order.index(e[0])))
+    if registry == "_buffers" and chain._non_persistent_buffers_set:
+        state["_non_persistent_buffers_set"] = module._non_persistent_buffers_set | {
+            name
+        }
+    if not chains._modules:
+        links = {k: v for k, v in module._modules.items() if v is not chains}
+        state["_modules"] = links
+    reclass(module, chains._modules)
+    recurrent.release(module)
+    refine_on_forward(module)

@@ -23,6 +23,7 @@ from .stiefel_exponential import (
 )
 from .structure import (
     lower_skew,
+    positive_signs,
     require_matrix,
     require_square,
     skew,
@@ -60,6 +61,7 @@ __all__ = [
     "polar_by_products",
     "polish",
     "positive_qr",
+    "positive_signs",
     "power_iteration",
     "rayleigh",
     "reflections",

@@ -115,6 +115,20 @@ class _LowerSkew:
 _lower_skew = closed_form(_LowerSkew)
 
 
+def positive_signs(W: Tensor) -> Tensor:
+    """Return signs +1 for the columns of a matrix, or the rows of a wide one.
+
+    Shape: ``(*batch, n, k) -> (*batch, min(n, k))``, int8.
+
+    Example:
+        >>> import torch
+        >>> positive_signs(torch.zeros(3, 2))
+        tensor([1, 1], dtype=torch.int8)
+    """
+    shape = (*W.shape[:-2], min(W.shape[-2:]))
+    return torch.ones(shape, dtype=torch.int8, device=W.device)
+
+
 def lower_skew(X: Tensor) -> Tensor:
     r"""Return :math:`L - L^H` for the lower triangle L of ``X``, a skew matrix.
 

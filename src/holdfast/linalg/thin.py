@@ -52,6 +52,16 @@ def _minus_identity(X: Tensor) -> Tensor:
     return torch.sub(2 * X, identity)
 
 
+def _resolvent_gradient(
+    X: Tensor, K: Tensor, upper: Tensor, lower: Tensor, gX: Tensor | None
+) -> Tensor:
+    """Return the gradient of Omega, P/2 in Note [Thin], for a cotangent's parts."""
+    total = add_product(upper, K.mH, lower, beta=2)
+    if gX is not None:
+        total = total + gX
+    return scaled_product(X.mH @ total, X.mH, 0.5)
+
+
 def _resolvent_tangent(
     X: Tensor, K: Tensor, dOmega: Tensor | None, dK: Tensor | None
 ) -> Tensor:
@@ -84,10 +94,7 @@ class _Thin:
     ) -> Tensors:
         X, K = kept
         upper, lower = G.split([X.shape[-1], K.shape[-2]], -2)
-        total = add_product(upper, K.mH, lower, beta=2)
-        if gX is not None:
-            total = total + gX
-        half = scaled_product(X.mH @ total, X.mH, 0.5)
+        half = _resolvent_gradient(X, K, upper, lower, gX)
         gK = scaled_product(K, half + half.mH, -0.5)
         return half, accumulate_product(gK, lower, X.mH)
 
@@ -124,10 +131,7 @@ class _ThinLower:
         n, k = X.shape[-2:]
         K = X.split([k, n - k], -2)[1]
         upper, lower = G.split([k, n - k], -2)
-        total = add_product(upper, K.mH, lower, beta=2)
-        if gR is not None:
-            total = total + gR
-        half = scaled_product(R.mH @ total, R.mH, 0.5)
+        half = _resolvent_gradient(R, K, upper, lower, gR)
         # Its first rows are of no use, but save a copy of the others.
         gX = scaled_product(X, half + half.mH, -0.5)
         gX = accumulate_product(gX, G, R.mH)
@@ -165,10 +169,7 @@ class _ThinAt:
     ) -> Tensors:
         Z, base, X, K = kept
         inside = base.mH @ G
-        total = add_product(inside, K.mH, G, beta=2)
-        if gX is not None:
-            total = total + gX
-        half = scaled_product(X.mH @ total, X.mH, 0.5)
+        half = _resolvent_gradient(X, K, inside, G, gX)
         through = scaled_product(K, half + half.mH, -0.5)
         through = accumulate_product(through, G, X.mH)
         gC = half - half.mH

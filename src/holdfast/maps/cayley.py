@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..linalg.cayley import cayley_inverse, cayley_transform
 from ..linalg.orthonormal import polish, positive_qr
 from ..linalg.precision import double, full_precision
-from ..linalg.structure import require_matrix, require_square, tall, turned_like
+from ..linalg.structure import (
+    positive_signs,
+    require_matrix,
+    require_square,
+    tall,
+    turned_like,
+)
 from ..linalg.thin import thin_cayley_lower
 from ..linalg.thin_coordinates import thin_cayley_lower_inverse
 from ..sets.linear import SkewMatrices
@@ -59,9 +64,7 @@ class Cayley(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Start with all signs +1."""
         require_square(weight)
-        self.signs = torch.ones(
-            weight.shape[:-1], dtype=torch.int8, device=weight.device
-        )
+        self.signs = positive_signs(weight)
 
     @full_precision
     def forward(self, A: Tensor) -> Tensor:
@@ -125,11 +128,7 @@ class ThinCayley(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Start with all signs +1."""
         require_matrix(weight)
-        self.signs = torch.ones(
-            (*weight.shape[:-2], min(weight.shape[-2:])),
-            dtype=torch.int8,
-            device=weight.device,
-        )
+        self.signs = positive_signs(weight)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..linalg.exponential import matrix_exponential, skew_exponential
 from ..linalg.logarithm import signed_logarithm
 from ..linalg.orthonormal import polish
 from ..linalg.precision import double, full_precision
-from ..linalg.structure import require_square
+from ..linalg.structure import positive_signs, require_square
 from ..sets.definite import SymmetricPositiveDefinite
 from ..sets.invertible import GeneralLinear
 from ..sets.linear import SkewMatrices, SquareMatrices, SymmetricMatrices
@@ -69,9 +69,7 @@ class MatrixExp(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Start with all signs +1."""
         require_square(weight)
-        self.signs = torch.ones(
-            weight.shape[:-1], dtype=torch.int8, device=weight.device
-        )
+        self.signs = positive_signs(weight)
 
     @full_precision
     def forward(self, A: Tensor) -> Tensor:

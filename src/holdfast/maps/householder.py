@@ -11,7 +11,7 @@ from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError
 from ..linalg.householder import diagonal_signs, reflections, reflectors
 from ..linalg.precision import double, full_precision
-from ..linalg.structure import require_matrix, tall, turned_like
+from ..linalg.structure import positive_signs, require_matrix, tall, turned_like
 from ..sets.orthogonal import Stiefel
 
 
@@ -60,11 +60,7 @@ class Householder(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Start with all signs -1, which make zero coordinates the identity."""
         require_real(weight)
-        self.signs = -torch.ones(
-            (*weight.shape[:-2], min(weight.shape[-2:])),
-            dtype=torch.int8,
-            device=weight.device,
-        )
+        self.signs = -positive_signs(weight)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:

@@ -13,7 +13,13 @@ from ..linalg.householder import diagonal_signs, reflections, reflectors
 from ..linalg.orthonormal import complete, positive_qr
 from ..linalg.precision import double, full_precision
 from ..linalg.stiefel_exponential import thin_exponential_lower
-from ..linalg.structure import lower_skew, require_matrix, tall, turned_like
+from ..linalg.structure import (
+    lower_skew,
+    positive_signs,
+    require_matrix,
+    tall,
+    turned_like,
+)
 from ..linalg.thin import thin_cayley_lower
 from ..sets.orthogonal import Stiefel
 from .householder import require_real, write_signs
@@ -90,8 +96,7 @@ class Orthogonal(Parametrization):
             identity = torch.eye(max(n, k), dtype=weight.dtype, device=weight.device)
             self.base = identity.expand(*batch, -1, -1).contiguous()
         elif self.orthogonal_map == "householder":
-            signs = torch.full((*batch, min(n, k)), -1, dtype=torch.int8)
-            self.signs = signs.to(weight.device)
+            self.signs = -positive_signs(weight)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
