@@ -184,7 +184,8 @@ CASES = (
         _always(sets.SymmetricPositiveDefinite()),
         SQUARE,
     ),
-    Case("thin cayley", lambda _: [maps.ThinCayley()], _STIEFEL),
+    Case("thin cayley", lambda _: [maps.ThinOrthogonal("cayley")], _STIEFEL),
+    Case("thin exponential", lambda _: [maps.ThinOrthogonal("matrix_exp")], _STIEFEL),
     Case("householder", lambda _: [maps.Householder()], _STIEFEL, dtypes=REAL),
     *(
         Case(

@@ -14,11 +14,13 @@ from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
 from .model.optim import swap_parameters
+from .model.rebasing import Rebase
 from .recipes import orthogonal, spectral_norm, weight_norm
 
 __all__ = [
     "Parametrization",
     "ParametrizationList",
+    "Rebase",
     "cached",
     "errors",
     "is_parametrized",

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from .core.classes import chain_of
 from .core.registration import register_parametrization
 from .errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
-from .maps.cayley import ThinCayley
 from .maps.norm import SpectralNorm, WeightNorm
 from .maps.orthogonal import Orthogonal, OrthogonalMap
+from .maps.thin import ThinMap, ThinOrthogonal
 
-_ORTHOGONAL_MAPS = (*get_args(OrthogonalMap), "thin_cayley")
+_THIN = "thin_"
+_ORTHOGONAL_MAPS = (
+    *get_args(OrthogonalMap),
+    *(_THIN + kind for kind in get_args(ThinMap)),
+)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -35,12 +39,15 @@ def orthogonal(
     Args:
         module: the module that owns the weight.
         name: its name.
-        orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``, see
-            `maps.Orthogonal`, or ``"thin_cayley"``, see `maps.ThinCayley`, the fastest
-            for tall and wide matrices. By default ``"matrix_exp"`` for square and
-            complex matrices and ``"householder"`` for all others, as in torch.
-        use_trivialization: keep a base point, which makes every such matrix assignable;
-            to ``"thin_cayley"`` they are without one.
+        orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``, which are
+            torch's, see `maps.Orthogonal`; or ``"thin_cayley"`` or
+            ``"thin_matrix_exp"``, see `maps.ThinOrthogonal`. By default
+            ``"matrix_exp"`` for square matrices, as in torch, and ``"thin_cayley"`` for
+            all others, which is the fastest, and makes no n x n matrix. It loads what
+            torch's default saves (``"householder"``, or ``"matrix_exp"`` for complex
+            ones), but torch does not load it: for that, name a map of torch's.
+        use_trivialization: keep an n x n base point, which makes every such matrix
+            assignable to torch's maps; to the thin ones they are anyway.
 
     Returns:
         The module.
@@ -48,7 +55,7 @@ def orthogonal(
     Raises:
         UnknownTensorError: the module has no such tensor.
         InvalidTensorError: it is not a matrix, or complex with ``"householder"``.
-        ValueError: ``orthogonal_map`` is none of the four.
+        ValueError: ``orthogonal_map`` is none of the five.
 
     Example:
         >>> import torch, holdfast
@@ -58,15 +65,16 @@ def orthogonal(
     """
     _tensor(module, name)
     if orthogonal_map is None:
-        orthogonal_map = _torchs_choice(module, name)
+        orthogonal_map = _choice(module, name)
     if orthogonal_map not in _ORTHOGONAL_MAPS:
         names = ", ".join(f'"{known}"' for known in _ORTHOGONAL_MAPS)
         raise ValueError(
             f"`{path_of(module, name)}`: orthogonal_map has to be one of {names}. "
             f"Got: {orthogonal_map}."
         )
-    if orthogonal_map == "thin_cayley":
-        return register_parametrization(module, name, ThinCayley())
+    if orthogonal_map.startswith(_THIN):
+        thin = cast("ThinMap", orthogonal_map.removeprefix(_THIN))
+        return register_parametrization(module, name, ThinOrthogonal(thin))
     kind = cast("OrthogonalMap", orthogonal_map)
     map_ = Orthogonal(kind, use_trivialization=use_trivialization)
     return register_parametrization(module, name, map_)
@@ -144,8 +152,8 @@ def spectral_norm(
     return register_parametrization(module, name, map_)
 
 
-def _torchs_choice(module: nn.Module, name: str) -> str:
-    """Return the map that torch takes for a tensor."""
+def _choice(module: nn.Module, name: str) -> str:
+    """Return the map that torch takes for square matrices, the fastest for others."""
     weight = _tensor(module, name)
     if weight.ndim < 2:
         raise InvalidTensorError(
@@ -153,7 +161,7 @@ def _torchs_choice(module: nn.Module, name: str) -> str:
             f"Got a tensor of {weight.ndim} dimensions."
         )
     square = weight.shape[-2] == weight.shape[-1]
-    return "matrix_exp" if square or weight.is_complex() else "householder"
+    return "matrix_exp" if square else "thin_cayley"
 
 
 def _tensor(module: nn.Module, name: str) -> Tensor:

@@ -206,6 +206,29 @@ class ParametrizationList(EpochList):
                 write(original, tensor)
         self.forget()  # another thread may have read meanwhile
 
+    def rebase_(self, *, repair: bool = True) -> None:
+        """Move the base point of the first map to its value; the weight stays.
+
+        Coordinates are small near the base, where every map is at its best. What an
+        optimizer knows of the originals still holds. See `holdfast.Rebase`.
+
+        Args:
+            repair: take the value back to its set, from which rounding errors lead.
+
+        Raises:
+            NotImplementedError: the map has no base point.
+        """
+        map_ = self._modules["0"]
+        if not isinstance(map_, Parametrization) or not map_.based:
+            raise NotImplementedError(
+                f"`{path_of(self)}`: {type(map_).__name__} has no base point to move. "
+                "`maps.ThinOrthogonal` has one, and `maps.Orthogonal` unless "
+                "use_trivialization=False."
+            )
+        with torch.no_grad():
+            map_.rebase_(*self.originals(), repair=repair)
+        self.forget()
+
     def note_special(self) -> None:
         """Note whether a read has to look for more than the value."""
         state = self.__dict__

@@ -39,6 +39,7 @@ class Parametrization(nn.Module):
             ``codomain.project``.
         moves: the map has state that :meth:`refine_` advances once in every training
             forward of the host module.
+        based: the map has a base point that :meth:`rebase_` moves to the value.
 
     Example:
         >>> import torch, holdfast
@@ -54,6 +55,7 @@ class Parametrization(nn.Module):
     deterministic: ClassVar[bool] = False
     outside: ClassVar[Outside] = "error"
     moves: ClassVar[bool] = False
+    based: bool = False
 
     def forward(self, *originals: Tensor) -> Tensor:
         """Map the free tensors to the weight; no side effects."""
@@ -68,6 +70,14 @@ class Parametrization(nn.Module):
 
     def refine_(self, *originals: Tensor) -> None:
         """Advance the map's state in place; called once per training forward."""
+
+    def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
+        """Move the base point to the value, and the originals to its coordinates.
+
+        All is written in place, and last. The value stays, but for a step towards the
+        codomain if ``repair`` says so: rounding errors would add up.
+        """
+        raise NotImplementedError
 
     # Whoever holds a map may change it, or its tensors: as in `core/epoch.py`
 
@@ -106,12 +116,13 @@ class Parametrization(nn.Module):
         return {name: getattr(self, name) for name in self._defaults()}
 
     def extra_repr(self) -> str:
-        """Show the arguments that differ from their defaults."""
+        """Show choices by name, and the arguments that differ from their defaults."""
         defaults = self._defaults()
         return ", ".join(
             f"{name}={value!r}"
             for name, value in self.spec().items()
-            if not isinstance(value, Tensor) and value != defaults[name]
+            if isinstance(value, str)
+            or (not isinstance(value, Tensor) and value != defaults[name])
         )
 
     @classmethod

@@ -55,6 +55,18 @@ def traced(X: Tensor) -> bool:
     return recorded(X) or torch._C._are_functorch_transforms_active()
 
 
+def dual() -> bool:
+    """Tell whether forward derivatives are being taken.
+
+    Example:
+        >>> from torch.autograd import forward_ad
+        >>> with forward_ad.dual_level():
+        ...     print(dual())
+        True
+    """
+    return forward_ad._current_level >= 0
+
+
 def forward_mode() -> AbstractContextManager[object]:
     """Return a context in which forward derivatives are taken.
 

@@ -1,12 +1,13 @@
 """How to get there: parametrizations, by family."""
 
-from .cayley import Cayley, ThinCayley
+from .cayley import Cayley
 from .exponential import MatrixExp
 from .householder import Householder
 from .norm import SpectralNorm, WeightNorm
 from .orthogonal import Orthogonal
 from .sparse import Mask
 from .structured import Skew, Symmetric, Triangular
+from .thin import ThinOrthogonal
 
 __all__ = [
     "Cayley",
@@ -17,7 +18,7 @@ __all__ = [
     "Skew",
     "SpectralNorm",
     "Symmetric",
-    "ThinCayley",
+    "ThinOrthogonal",
     "Triangular",
     "WeightNorm",
 ]

@@ -1,4 +1,4 @@
-"""The Cayley transform, of square and of tall matrices."""
+"""The Cayley transform of skew matrices."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..linalg.cayley import cayley_inverse, cayley_transform
-from ..linalg.orthonormal import polish, positive_qr
+from ..linalg.orthonormal import polish
 from ..linalg.precision import double, full_precision
-from ..linalg.structure import (
-    positive_signs,
-    require_matrix,
-    require_square,
-    tall,
-    turned_like,
-)
-from ..linalg.thin import thin_cayley_lower
-from ..linalg.thin_coordinates import thin_cayley_lower_inverse
+from ..linalg.structure import positive_signs, require_square
 from ..sets.linear import SkewMatrices
 from ..sets.orthogonal import Stiefel
 
@@ -78,69 +70,3 @@ class Cayley(Parametrization):
         self.codomain.require(weight)
         A, self.signs = cayley_inverse(polish(double(weight)), self.signs)
         return A.to(weight.dtype)
-
-
-class ThinCayley(Parametrization):
-    r"""Orthonormal columns by the Cayley transform, times fixed signs.
-
-    .. math::
-        X \mapsto \left(I - \tfrac12 A\right)^{-1} \left(I + \tfrac12 A\right) E\, D,
-        \quad A = \begin{pmatrix} L - L^H & -K^H \\ K & 0 \end{pmatrix}, \qquad
-        \mathbb{R}^{n \times k} \to \mathrm{St}(n, k)
-
-    with L the lower triangle of the first k rows of X, K the other rows, E the first k
-    columns of the identity, and :math:`D = \mathrm{diag}(\pm 1)`. What X has above its
-    diagonal is not used. Wide matrices are transposed, complex ones become unitary.
-
-    No n x n matrix is made: the value costs about 4nk² operations and an inverse of
-    size k, the gradient 6nk². For square ones the transform of `Orthogonal` is as fast.
-
-    The right inverse is exact on all matrices with orthonormal columns: assigning
-    chooses the buffer ``signs`` such that the value is reached. Any other matrix is
-    made orthonormal by QR first.
-
-    Shape:
-        ``(*batch, n, k) -> (*batch, n, k)``.
-
-    Example:
-        >>> import torch, holdfast
-        >>> from holdfast import maps
-        >>> layer, thin = torch.nn.Linear(3, 5), maps.ThinCayley()
-        >>> layer = holdfast.register_parametrization(layer, "weight", thin)
-        >>> layer.weight = -torch.eye(5, 3)
-        >>> torch.dist(layer.weight, -torch.eye(5, 3)).item()
-        0.0
-
-    References:
-        Wen and Yin, A Feasible Method for Optimization with Orthogonality Constraints,
-        2013, https://doi.org/10.1007/s10107-012-0584-1
-    """
-
-    signs: Tensor | None
-    codomain = Stiefel()
-    deterministic = True
-    outside = "project"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("signs", None)
-
-    def bind(self, weight: Tensor) -> None:
-        """Start with all signs +1."""
-        require_matrix(weight)
-        self.signs = positive_signs(weight)
-
-    @full_precision
-    def forward(self, X: Tensor) -> Tensor:
-        """Return the matrix with the coordinates ``X``."""
-        Q = thin_cayley_lower(tall(X))
-        return turned_like(Q if self.signs is None else Q * self.signs.unsqueeze(-2), X)
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return the coordinates, and set the signs."""
-        require_matrix(weight)
-        W = double(tall(weight))
-        inside = self.codomain.contains(weight)
-        W = polish(W) if inside else positive_qr(W)
-        X, self.signs = thin_cayley_lower_inverse(W)
-        return turned_like(X, weight).to(weight.dtype).contiguous()

@@ -6,11 +6,12 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..core.parametrization import Parametrization
 from ..linalg.cayley import cayley_transform
 from ..linalg.householder import diagonal_signs, reflections, reflectors
-from ..linalg.orthonormal import complete, positive_qr
+from ..linalg.orthonormal import complete, polish, positive_qr
 from ..linalg.precision import double, full_precision
 from ..linalg.stiefel_exponential import thin_exponential_lower
 from ..linalg.structure import (
@@ -21,6 +22,7 @@ from ..linalg.structure import (
     turned_like,
 )
 from ..linalg.thin import thin_cayley_lower
+from ..linalg.trivialization import around_base, lower_slope, lower_triangle
 from ..sets.orthogonal import Stiefel
 from .householder import require_real, write_signs
 
@@ -101,10 +103,16 @@ class Orthogonal(Parametrization):
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the matrix with the coordinates ``X`` around the base."""
-        return turned_like(self._around_base(tall(X)), X)
+        return turned_like(self._value(tall(X)), X)
 
-    def _around_base(self, X: Tensor) -> Tensor:
+    def _value(self, X: Tensor) -> Tensor:
+        """Return the value, which is at hand for coordinates zero."""
         base = None if self.base is None else self.base.to(X.dtype)
+        if base is None or self.orthogonal_map == "householder":
+            return self._around(X, base)
+        return around_base(X, base, self._around, lower_slope, lower_triangle)
+
+    def _around(self, X: Tensor, base: Tensor | None) -> Tensor:
         if self.orthogonal_map == "cayley" and X.shape[-2] == X.shape[-1]:
             return cayley_transform(lower_skew(X), base)
         Q = self._around_identity(X)
@@ -118,6 +126,25 @@ class Orthogonal(Parametrization):
         Q = reflections(X)
         return -Q if self.signs is None else Q * self.signs.unsqueeze(-2)
 
+    @property
+    def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Tell whether there is a base point."""
+        return self.base is not None
+
+    def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
+        """Move the base to the value, completed to a square matrix."""
+        (X,) = originals
+        assert self.base is not None
+        self.base.copy_(self._completed(X, repair=repair))
+        X.copy_(turned_like(_zero(tall(X)), X))
+
+    @full_precision
+    def _completed(self, X: Tensor, *, repair: bool) -> Tensor:
+        """Return the square matrix of which the value is a part."""
+        X = tall(X)
+        Q = self._value(pad(X, (0, X.shape[-2] - X.shape[-1])))
+        return polish(Q, 1) if repair else Q
+
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Move the base, or set the signs, and return the coordinates."""
         _check(weight, self.orthogonal_map)
@@ -127,7 +154,7 @@ class Orthogonal(Parametrization):
                 W = positive_qr(double(W)).to(weight.dtype)
             base = complete(double(W)).to(weight.dtype)
             self.base = base.clone(memory_format=torch.contiguous_format)
-            X = -torch.eye(*W.shape[-2:], dtype=W.dtype, device=W.device).expand_as(W)
+            X = _zero(W)
         elif self.orthogonal_map == "householder":
             X, self.signs = reflectors(double(W))
         else:
@@ -157,6 +184,11 @@ class Orthogonal(Parametrization):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.orthogonal_map == "householder" and not keep_vars:
             write_signs(destination, prefix, self.signs)
+
+
+def _zero(X: Tensor) -> Tensor:
+    """Return the coordinates of the base, with the diagonal that torch reads."""
+    return -torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device).expand_as(X)
 
 
 def _check(weight: Tensor, orthogonal_map: str) -> None:
