@@ -28,6 +28,7 @@ CLAIMS = (
     "importing_costs_at_most_50_ms",
     "asking_costs_well_under_a_microsecond",
     "an_lstm_step_costs_no_more_than_in_torch",
+    "an_orthogonal_recurrent_step_costs_at_most_1_1_plain_ones",
     "an_exponential_costs_a_fifth_of_torchs",
     "a_cayley_transform_costs_two_thirds_of_torchs",
     "reflections_cost_a_fifth_of_torchs",
