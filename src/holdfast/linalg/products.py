@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .tracing import recorded
-
 
 def add_product(
     C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 1
@@ -66,8 +64,10 @@ def accumulate_product(
     return C.baddbmm_(A, B, alpha=alpha, beta=beta)
 
 
-def add_to_diagonal(X: Tensor, values: Tensor | float) -> Tensor:
-    """Return X with values added to its diagonal, over X itself, without derivatives.
+def add_to_diagonal(X: Tensor, values: Tensor | float, alpha: float = 1) -> Tensor:
+    """Return X with alpha times the values added to its diagonal, over X itself.
+
+    Without derivatives.
 
     Example:
         >>> import torch
@@ -76,46 +76,10 @@ def add_to_diagonal(X: Tensor, values: Tensor | float) -> Tensor:
                 [0., 1.]])
     """
     if not torch.compiler.is_compiling():
-        X.diagonal(dim1=-2, dim2=-1).add_(values)
+        X.diagonal(dim1=-2, dim2=-1).add_(values, alpha=alpha)
         return X
     # the compiler warns of its own code for diagonals
     identity = torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device)
-    return X + identity * (
+    return X + alpha * identity * (
         values.unsqueeze(-2) if isinstance(values, Tensor) else values
     )
-
-
-def stacked_product(K: Tensor, X: Tensor) -> Tensor:
-    """Return 2X - I with K X below it, without derivatives.
-
-    Example:
-        >>> import torch
-        >>> stacked_product(torch.ones(1, 2), torch.eye(2))
-        tensor([[1., 0.],
-                [0., 1.],
-                [1., 1.]])
-    """
-    k = X.shape[-1]
-    if recorded(X) or X.ndim > 3:
-        Q = torch.cat([2 * X, K @ X], -2)
-    else:
-        Q = X.new_empty(*X.shape[:-2], K.shape[-2] + k, k)
-        torch.matmul(K, X, out=Q[..., k:, :])
-        torch.mul(X, 2, out=Q[..., :k, :])
-    return add_to_diagonal(Q, -1)
-
-
-def replace_rows(X: Tensor, upper: Tensor) -> Tensor:
-    """Return X with other first rows, over X itself where no graph is recorded.
-
-    Example:
-        >>> import torch
-        >>> replace_rows(torch.zeros(2, 1), torch.ones(1, 1))
-        tensor([[1.],
-                [0.]])
-    """
-    k = upper.shape[-2]
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return torch.cat([upper, X.split([k, X.shape[-2] - k], -2)[1]], -2)
-    X.narrow(-2, 0, k).copy_(upper)
-    return X

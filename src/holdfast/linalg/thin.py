@@ -13,6 +13,9 @@ Note [Thin]
     :math:`P = X^H (2G + K^H H) X^H`, the gradients are P/2 for :math:`\Omega`, and
     :math:`H X^H - K (P + P^H)/4` for K.
 
+    Fixed signs D of the columns go into the small factor: with :math:`Y = X D` the
+    columns are :math:`[2Y - D;\ K Y]`, and :math:`P = X^H (2G + K^H H) Y^H`.
+
     At a base point B, of orthonormal columns, the coordinates are an n x k matrix Z.
     With :math:`C = B^H Z` they stand for :math:`\Omega = C - C^H` and
     :math:`K = Z - B C`, which is orthogonal to B, and the value is
@@ -21,6 +24,7 @@ Note [Thin]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,11 +37,9 @@ from .products import (
     accumulate_product,
     add_product,
     add_to_diagonal,
-    replace_rows,
     scaled_product,
-    stacked_product,
 )
-from .structure import difference, require_square
+from .structure import require_square
 
 
 def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
@@ -55,11 +57,17 @@ def _minus_identity(X: Tensor) -> Tensor:
 def _resolvent_gradient(
     X: Tensor, K: Tensor, upper: Tensor, lower: Tensor, gX: Tensor | None
 ) -> Tensor:
-    """Return the gradient of Omega, P/2 in Note [Thin], for a cotangent's parts."""
-    total = add_product(upper, K.mH, lower, beta=2)
+    """Return the gradient of Omega, P/2 in Note [Thin], for the parts of G Y^H."""
+    inner = add_product(upper, K.mH, lower, alpha=0.5)
     if gX is not None:
-        total = total + gX
-    return scaled_product(X.mH @ total, X.mH, 0.5)
+        inner = inner + gX @ X.mH / 2
+    return X.mH @ inner
+
+
+def _add(gX: Tensor | None) -> Callable[..., Tensor]:
+    """Return what adds products to those with a cotangent, of which gX is a part."""
+    # gX may have a batch that the rest of it lacks
+    return accumulate_product if gX is None else add_product
 
 
 def _resolvent_tangent(
@@ -75,11 +83,29 @@ def _resolvent_tangent(
     return scaled_product(X @ dS, X, -1)
 
 
+def _parts(X: Tensor) -> tuple[Tensor, ...]:
+    """Return the first k rows, and the others."""
+    n, k = X.shape[-2:]
+    return X.split([k, n - k], -2)
+
+
+def _signed(X: Tensor, signs: Tensor | None) -> Tensor:
+    """Return X with its columns times the signs."""
+    return X if signs is None else X * signs.unsqueeze(-2)
+
+
+def _stacked(K: Tensor, X: Tensor, signs: Tensor | None = None) -> Tensor:
+    """Return 2Y - D with K Y below it, for Y = X D, without derivatives."""
+    Y = _signed(X, signs)
+    Q = torch.cat([2 * Y, K @ Y], -2)
+    return add_to_diagonal(Q, 1 if signs is None else signs, alpha=-1)
+
+
 class _Thin:
     @staticmethod
     def forward(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
         X = _resolvent(Omega, K)
-        return stacked_product(K, X), X
+        return _stacked(K, X), X
 
     @staticmethod
     def keep(inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> Tensors:
@@ -93,15 +119,14 @@ class _Thin:
         gX: Tensor | None,
     ) -> Tensors:
         X, K = kept
-        upper, lower = G.split([X.shape[-1], K.shape[-2]], -2)
+        upper, lower = _parts(G @ X.mH)
         half = _resolvent_gradient(X, K, upper, lower, gX)
-        gK = scaled_product(K, half + half.mH, -0.5)
-        return half, accumulate_product(gK, lower, X.mH)
+        return half, _add(gX)(lower, K, half + half.mH, alpha=-0.5)
 
     @staticmethod
     def jvp(
         kept: tuple[Tensor, Tensor], dOmega: Tensor | None, dK: Tensor | None
-    ) -> Tensors:
+    ) -> tuple[Tensor, Tensor]:
         X, K = kept
         dX = _resolvent_tangent(X, K, dOmega, dK)
         below = K @ dX if dK is None else add_product(dK @ X, K, dX)
@@ -110,40 +135,40 @@ class _Thin:
 
 class _ThinLower:
     @staticmethod
-    def forward(X: Tensor) -> tuple[Tensor, Tensor]:
-        k = X.shape[-1]
-        K = X[..., k:, :]
-        R = _resolvent(difference(X[..., :k, :].tril()), K)
-        return stacked_product(K, R), R
+    def forward(X: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor]:
+        upper, K = _parts(X)
+        L = upper.tril()
+        R = _resolvent(L - L.mH, K)
+        return _stacked(K, R, signs), R
 
     @staticmethod
-    def keep(inputs: tuple[Tensor], outputs: tuple[Tensor, Tensor]) -> Tensors:
+    def keep(
+        inputs: tuple[Tensor, Tensor | None], outputs: tuple[Tensor, Tensor]
+    ) -> Tensors:
         return *inputs, outputs[1]
 
     @staticmethod
     def vjp(
-        kept: tuple[Tensor, Tensor],
+        kept: tuple[Tensor, Tensor | None, Tensor],
         needs: Any,  # noqa: ANN401
         G: Tensor,
         gR: Tensor | None,
     ) -> Tensors:
-        X, R = kept
-        n, k = X.shape[-2:]
-        K = X.split([k, n - k], -2)[1]
-        upper, lower = G.split([k, n - k], -2)
+        X, signs, R = kept
+        K, (upper, lower) = _parts(X)[1], _parts(G @ _signed(R, signs).mH)
         half = _resolvent_gradient(R, K, upper, lower, gR)
-        # Its first rows are of no use, but save a copy of the others.
-        gX = scaled_product(X, half + half.mH, -0.5)
-        gX = accumulate_product(gX, G, R.mH)
-        return (replace_rows(gX, difference(half).tril()),)
+        lower = _add(gR)(lower, K, half + half.mH, alpha=-0.5)
+        return torch.cat([(half - half.mH).tril(), lower], -2), None
 
     @staticmethod
-    def jvp(kept: tuple[Tensor, Tensor], dX: Tensor) -> Tensors:
-        X, R = kept
-        n, k = X.shape[-2:]
-        K = X.split([k, n - k], -2)[1]
-        upper, dK = dX.split([k, n - k], -2)
-        return _Thin.jvp((R, K), difference(upper.tril()), dK)
+    def jvp(
+        kept: tuple[Tensor, Tensor | None, Tensor], dX: Tensor, dsigns: None
+    ) -> Tensors:
+        X, signs, R = kept
+        K, (upper, dK) = _parts(X)[1], _parts(dX)
+        L = upper.tril()
+        dQ, dR = _Thin.jvp((R, K), L - L.mH, dK)
+        return _signed(dQ, signs), dR
 
 
 class _ThinAt:
@@ -152,7 +177,7 @@ class _ThinAt:
         C = base.mH @ Z
         K = add_product(Z, base, C, alpha=-1)
         X = _resolvent(C - C.mH, K)
-        Q = accumulate_product(K @ X, base, _minus_identity(X))
+        Q = accumulate_product(K @ X, base, add_to_diagonal(2 * X, -1))
         return Q, X, K
 
     @staticmethod
@@ -168,13 +193,13 @@ class _ThinAt:
         gK: Tensor | None,
     ) -> Tensors:
         Z, base, X, K = kept
-        inside = base.mH @ G
-        half = _resolvent_gradient(X, K, inside, G, gX)
-        through = scaled_product(K, half + half.mH, -0.5)
-        through = accumulate_product(through, G, X.mH)
+        through = G @ X.mH
+        inside = base.mH @ through
+        half = _resolvent_gradient(X, K, inside, through, gX)
+        through = _add(gX)(through, K, half + half.mH, alpha=-0.5)
         gC = half - half.mH
         if gK is None and not needs[1]:  # K is orthogonal to a base that stays
-            gC = add_product(gC, inside, X.mH, alpha=-1)
+            gC = gC - inside
             return accumulate_product(through, base, gC), None
         if gK is not None:
             through = through + gK
@@ -232,12 +257,12 @@ def thin_cayley(Omega: Tensor, K: Tensor) -> Tensor:
     return _thin(Omega, K)
 
 
-def thin_cayley_lower(X: Tensor) -> Tensor:
-    r"""Return ``thin_cayley(lower_skew(X[:k]), X[k:])``, in fewer passes.
+def thin_cayley_lower(X: Tensor, signs: Tensor | None = None) -> Tensor:
+    r"""Return ``thin_cayley(lower_skew(X[:k]), X[k:]) * signs``, in fewer passes.
 
     What ``X`` has above its diagonal is not read.
 
-    Shape: ``(*batch, n, k) -> (*batch, n, k)`` for n >= k.
+    Shape: ``(*batch, n, k), (*batch, k) -> (*batch, n, k)`` for n >= k.
 
     Example:
         >>> import torch
@@ -247,7 +272,7 @@ def thin_cayley_lower(X: Tensor) -> Tensor:
                 [0.]])
     """
     require_columns(X, X)
-    return _thin_lower(X)
+    return _thin_lower(X, signs)
 
 
 def thin_cayley_at(Z: Tensor, base: Tensor) -> Tensor:

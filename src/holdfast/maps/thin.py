@@ -112,8 +112,7 @@ class ThinOrthogonal(Parametrization):
         if self.base is not None:
             base = tall(self.base).to(X.dtype)
             return around_base(X, base, _AROUND[self.orthogonal_map], thin_slope)
-        Q = thin_cayley_lower(X)
-        return Q if self.signs is None else Q * self.signs.unsqueeze(-2)
+        return thin_cayley_lower(X, self.signs)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the coordinates, and set the signs or move the base."""
