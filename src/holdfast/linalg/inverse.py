@@ -8,8 +8,8 @@ Note [Accretive]
 
     .. math::
         \begin{pmatrix} P & B \\ C & D \end{pmatrix}^{-1} = \begin{pmatrix}
-        P^{-1} + V T^{-1} W & V T^{-1} \\ T^{-1} W & T^{-1} \end{pmatrix}, \quad
-        W = -C P^{-1}, \; V = -P^{-1} B, \; T = D + W B,
+        P^{-1} + V T^{-1} W & -V T^{-1} \\ -T^{-1} W & T^{-1} \end{pmatrix}, \quad
+        W = C P^{-1}, \; V = P^{-1} B, \; T = D - W B,
 
     which takes one product of the full size in all, and the blocks at the bottom by LU.
     On an accelerator a factorization makes the host wait. There the blocks at the
@@ -21,6 +21,7 @@ Note [Accretive]
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -123,11 +124,16 @@ def _refined(S: Tensor, M: Tensor) -> Tensor:
 
 def _residual(S: Tensor, M: Tensor) -> Tensor:
     """Return how far M S x is from a fixed x of unit entries, in root mean square."""
-    n = S.shape[-1]
-    angles = torch.arange(1, n + 1, dtype=torch.float32, device=S.device)
-    x = angles.square_().sin_().sgn_().to(S.dtype).unsqueeze(-1)
+    x = _probe(S.shape[-1], S.dtype)
     off = add_product(x.expand(*S.shape[:-1], 1), M, S @ x, beta=-1)
-    return torch.linalg.vector_norm(off) / n**0.5
+    return torch.linalg.vector_norm(off) / S.shape[-1] ** 0.5
+
+
+@functools.lru_cache(maxsize=64)
+def _probe(n: int, dtype: torch.dtype) -> Tensor:
+    """Return signs without a pattern, as a column."""
+    angles = torch.arange(1, n + 1, dtype=torch.float32, device="cpu")
+    return angles.square().sin().sgn().to(dtype).unsqueeze(-1)
 
 
 def _by_halves(S: Tensor, leaf: int) -> Tensor:
@@ -137,11 +143,11 @@ def _by_halves(S: Tensor, leaf: int) -> Tensor:
     h = n // 2
     P = _by_halves(S[..., :h, :h], leaf)
     B, C, D = S[..., :h, h:], S[..., h:, :h], S[..., h:, h:]
-    W = scaled_product(C, P, -1)
-    V = scaled_product(P, B, -1)
-    T = _by_halves(add_product(D, W, B), leaf)
-    below = T @ W
-    upper = torch.cat([add_product(P, V, below), V @ T], -1)
+    W, V = C @ P, P @ B
+    T = _by_halves(add_product(D, W, B, alpha=-1), leaf)
+    minus = -T
+    below = minus @ W
+    upper = torch.cat([add_product(P, V, below, alpha=-1), V @ minus], -1)
     return torch.cat([upper, torch.cat([below, T], -1)], -2)
 
 
