@@ -123,6 +123,38 @@ def test_the_derivative_at_the_base_is_as_stated(dtype, kind):
     assert_close(moved, dZ - base @ dZ.mH @ base)
 
 
+def slope_at(at, Z, base, G, *, base_moves=False):
+    """Return the value and the gradient of the coordinates."""
+    Z, base = Z.clone().requires_grad_(), base.clone().requires_grad_(base_moves)
+    Q = at(Z, base)
+    return Q.detach(), torch.autograd.grad(Q, Z, G)[0]
+
+
+@BOTH
+@PRECISIONS
+@pytest.mark.parametrize("base_moves", [False, True])
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-6])
+@pytest.mark.parametrize("shape", [(5, 5), (40, 3), (200, 70)])
+def test_single_precision_is_right_to_rounding_at_the_base(
+    shape, size, base_moves, dtype, kind
+):
+    _, at, _ = MAPS[kind]
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    base = haar(*shape, dtype=wide).to(dtype)
+    Z, G = size * normal(*shape, dtype=dtype), normal(*shape, dtype=dtype)
+    Q, found = slope_at(at, Z, base, G, base_moves=base_moves)
+    B = base.to(wide)
+    expected = slope_at(at, Z.to(wide), B, G.to(wide))
+    for single, double in zip((Q, found), expected, strict=True):
+        assert torch.dist(single.to(wide), double) < 1e-6 * double.norm()
+    if size < 1e-6:
+        assert_close(Q, base, rtol=0, atol=1e-7)
+        stated = G.to(wide) - B @ G.to(wide).mH @ B
+        assert torch.dist(found.to(wide), stated) < 1e-6 * stated.norm()
+        projected = G.to(wide) - B @ B.mH @ G.to(wide)  # negative control
+        assert torch.dist(found.to(wide), projected) > 0.1 * stated.norm()
+
+
 # ---- Derivatives --------------------------------------------------------------------
 
 
@@ -147,8 +179,13 @@ def test_one_matrix_of_coordinates_is_the_same_as_two(shape, dtype):
     assert_close(linalg.thin_cayley_lower(X), expected, rtol=0, atol=1e-13)
     upper = X.tril() + normal(*shape, dtype=dtype).triu(1)
     assert torch.equal(linalg.thin_cayley_lower(X), linalg.thin_cayley_lower(upper))
+    signs = torch.where(torch.rand(*shape[:-2], k) < 0.5, -1, 1).to(torch.int8)
+    signed = linalg.thin_cayley_lower(X, signs)
+    assert_close(signed, expected * signs.unsqueeze(-2), rtol=0, atol=1e-13)
     if X.numel() and X.shape[-2] < 6:
-        assert differentiable(linalg.thin_cayley_lower, X.requires_grad_())
+        X.requires_grad_()
+        assert differentiable(linalg.thin_cayley_lower, X)
+        assert differentiable(lambda X: linalg.thin_cayley_lower(X, signs), X)
 
 
 @BOTH
@@ -294,14 +331,14 @@ def test_wide_matrices_are_refused(function):
 
 @pytest.mark.parametrize("gradients", [True, False])
 def test_the_compiler_and_meta_tensors_need_no_values(gradients):
-    base = haar(70, 5)
+    base, signs = haar(70, 5), torch.tensor([1, -1, 1, 1, -1], dtype=torch.int8)
 
     def all_of_them(Z):
         Omega, K = Z.split([5, 65])
         thin = linalg.thin_cayley(linalg.lower_skew(Omega), K)
         at = linalg.thin_cayley_at(Z, base.to(Z.device))
         exponential = linalg.thin_exponential_at(Z, base.to(Z.device))
-        lower = linalg.thin_cayley_lower(Z)
+        lower = linalg.thin_cayley_lower(Z, signs.to(Z.device))
         return thin + at + exponential + lower + linalg.reflections(Z)
 
     Z = normal(70, 5).requires_grad_(gradients)
