@@ -32,7 +32,8 @@ CLAIMS = (
     "an_exponential_costs_a_fifth_of_torchs",
     "a_cayley_transform_costs_two_thirds_of_torchs",
     "reflections_cost_a_fifth_of_torchs",
-    "thin_weights_cost_a_fifth_of_torchs_fastest",
+    "thin_weights_cost_a_tenth_of_torchs_fastest",
+    "a_thin_weight_costs_at_most_10_copies",
     "ten_thousand_rotations_cost_a_fifth_of_torchs",
 )
 METHOD = """\

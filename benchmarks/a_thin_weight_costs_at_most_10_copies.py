@@ -1,0 +1,69 @@
+"""A thin orthogonal weight costs at most ten copies of itself in memory.
+
+Counted are the tensors that the layer keeps, and the most that one read and its
+gradient hold beside them at any time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+import holdfast
+
+from .reporting import OURS, TORCHS, Report, main
+from .timing import Effort
+from .weights import Maker, makers, moved
+
+TARGET = 10.0
+MAKERS: dict[str, Maker] = {
+    OURS: lambda layer: holdfast.orthogonal(layer, orthogonal_map="thin_cayley"),
+    f"{OURS} thin_matrix_exp": lambda layer: holdfast.orthogonal(
+        layer, orthogonal_map="thin_matrix_exp"
+    ),
+    TORCHS: makers("householder")[TORCHS],
+}
+
+
+def kept(layer: nn.Module) -> int:
+    """Return the bytes of the parameters and buffers of a layer."""
+    return sum(x.nbytes for x in (*layer.parameters(), *layer.buffers()))
+
+
+def peak(layer: nn.Module, G: Tensor) -> int:
+    """Return the most bytes that a read and its gradient hold at a time."""
+    layer.weight.backward(G)  # what is made once is made
+    layer.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        layer.weight.backward(G)
+    events = [e for e in found.profiler.kineto_results.events() if "memory" in e.name()]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+def measure(effort: Effort) -> Report:
+    """Count the memory of a read of an 8192 x 16 weight, forward and backward."""
+    n, k = (64, 4) if effort.quick else (8192, 16)
+    claim = f"A thin orthogonal weight costs at most {TARGET:g} copies of itself"
+    columns = ["contestant", "kept, copies", "read, copies", "together", "target"]
+    setting = f"`layer.weight.backward(G)`, float32, {n} x {k}; torch's profiler."
+    report = Report(claim, columns, setting)
+    G = torch.randn(n, k)
+    for name, make in MAKERS.items():
+        layer = moved(make(nn.Linear(k, n, bias=False)))
+        parts = [size / G.nbytes for size in (kept(layer), peak(layer, G))]
+        verdict = ""
+        if name != TORCHS:
+            verdict = report.judge(f"{n} x {k}: {name}", sum(parts), TARGET, " copies")
+        texts = [f"{part:.1f}" for part in (*parts, sum(parts))]
+        report.rows.append([name, *texts, verdict])
+        report.raw[name] = parts
+    return report
+
+
+if __name__ == "__main__":
+    main(measure)
