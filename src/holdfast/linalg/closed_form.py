@@ -15,7 +15,6 @@ Note [Rules]
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from .tracing import forward_mode
+from .tracing import forward_mode, transforming
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -101,7 +100,8 @@ def closed_form(rule: Rule) -> Callable[..., Tensor]:
         >>> torch.func.jacfwd(torch.func.grad(closed_form(Square)))(torch.tensor(3.0))
         tensor(2.)
     """
-    eager, traced = _eager(rule), _traced(rule)
+    plain, transformed = _eager(rule)
+    traced = _traced(rule)
 
     def function(*inputs: Tensor | None) -> Tensor:
         if torch.compiler.is_compiling():
@@ -110,12 +110,18 @@ def closed_form(rule: Rule) -> Callable[..., Tensor]:
             ):
                 return traced.apply(*inputs)  # pyright: ignore[reportReturnType]
             return rule.forward(*inputs)[0]
+        eager = transformed if transforming() else plain
         return eager.apply(*inputs)[0]  # pyright: ignore[reportReturnType, reportOptionalSubscript]
 
     return function
 
 
-def _eager(rule: Rule) -> type[Function]:
+def _eager(rule: Rule) -> tuple[type[Function], type[Function]]:
+    """Return the function without transforms of `torch.func`, and under them.
+
+    Those ask for a context that is set up apart, which takes longer than some maps.
+    """
+
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ANN401
         kept = rule.keep(inputs, output)
         ctx.save_for_backward(*kept)
@@ -140,15 +146,21 @@ def _eager(rule: Rule) -> type[Function]:
     def forward(*inputs: Tensor | None) -> tuple[Tensor, ...]:
         return rule.forward(*inputs)
 
-    # torch asks for it at every call, and making it anew takes longer than some maps
-    forward.__signature__ = inspect.signature(rule.forward)  # pyright: ignore[reportFunctionMemberAccess]
-    members = {
+    def forward_and_keep(ctx: Any, *inputs: Tensor | None) -> tuple[Tensor, ...]:  # noqa: ANN401
+        outputs = rule.forward(*inputs)
+        setup_context(ctx, inputs, outputs)
+        return outputs
+
+    both = {"backward": staticmethod(backward), "jvp": staticmethod(jvp)}
+    apart = {
         "forward": staticmethod(forward),
         "setup_context": staticmethod(setup_context),
-        "backward": staticmethod(backward),
-        "jvp": staticmethod(jvp),
     }
-    return type(rule.__name__, (_Batched,), members)
+    plain = {"forward": staticmethod(forward_and_keep)}
+    return (
+        type(rule.__name__, (Function,), {**both, **plain}),
+        type(rule.__name__, (_Batched,), {**both, **apart}),
+    )
 
 
 def _traced(rule: Rule) -> type[Function]:

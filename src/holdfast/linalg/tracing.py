@@ -52,7 +52,18 @@ def traced(X: Tensor) -> bool:
         >>> traced(torch.zeros(2)), traced(torch.zeros(2, device="meta"))
         (False, True)
     """
-    return recorded(X) or torch._C._are_functorch_transforms_active()
+    return recorded(X) or transforming()
+
+
+def transforming() -> bool:
+    """Tell whether a transform of `torch.func` is at work.
+
+    Example:
+        >>> import torch
+        >>> torch.func.vmap(lambda x: x if transforming() else -x)(torch.ones(2))
+        tensor([1., 1.])
+    """
+    return torch._C._are_functorch_transforms_active()
 
 
 def dual() -> bool:
