@@ -24,7 +24,6 @@ Note [Thin]
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,12 +32,7 @@ from torch import Tensor
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
 from .inverse import invert_accretive
-from .products import (
-    accumulate_product,
-    add_product,
-    add_to_diagonal,
-    scaled_product,
-)
+from .products import accumulate_product, add_product, add_to_diagonal, scaled_product
 from .structure import require_square
 
 
@@ -62,12 +56,6 @@ def _resolvent_gradient(
     if gX is not None:
         inner = inner + gX @ X.mH / 2
     return X.mH @ inner
-
-
-def _add(gX: Tensor | None) -> Callable[..., Tensor]:
-    """Return what adds products to those with a cotangent, of which gX is a part."""
-    # gX may have a batch that the rest of it lacks
-    return accumulate_product if gX is None else add_product
 
 
 def _resolvent_tangent(
@@ -121,7 +109,7 @@ class _Thin:
         X, K = kept
         upper, lower = _parts(G @ X.mH)
         half = _resolvent_gradient(X, K, upper, lower, gX)
-        return half, _add(gX)(lower, K, half + half.mH, alpha=-0.5)
+        return half, add_product(lower, K, half + half.mH, alpha=-0.5)
 
     @staticmethod
     def jvp(
@@ -157,7 +145,9 @@ class _ThinLower:
         X, signs, R = kept
         K, (upper, lower) = _parts(X)[1], _parts(G @ _signed(R, signs).mH)
         half = _resolvent_gradient(R, K, upper, lower, gR)
-        lower = _add(gR)(lower, K, half + half.mH, alpha=-0.5)
+        # with gR, the sums may have a batch that the products of G lack
+        add = accumulate_product if gR is None else add_product
+        lower = add(lower, K, half + half.mH, alpha=-0.5)
         return torch.cat([(half - half.mH).tril(), lower], -2), None
 
     @staticmethod
@@ -196,7 +186,8 @@ class _ThinAt:
         through = G @ X.mH
         inside = base.mH @ through
         half = _resolvent_gradient(X, K, inside, through, gX)
-        through = _add(gX)(through, K, half + half.mH, alpha=-0.5)
+        add = accumulate_product if gX is None else add_product
+        through = add(through, K, half + half.mH, alpha=-0.5)
         gC = half - half.mH
         if gK is None and not needs[1]:  # K is orthogonal to a base that stays
             gC = gC - inside
