@@ -183,7 +183,12 @@ def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tensor:
-    return add_product(combine(step.added, basis), X, Y) if step.added else X @ Y
+    if not step.added:
+        return X @ Y
+    C = combine(step.added, basis)
+    if traced(C) or any(C is B for B in basis):
+        return add_product(C, X, Y)
+    return accumulate_product(C, X, Y)
 
 
 def _where(mask: Tensor, X: Tensor, Y: Tensor) -> Tensor:
@@ -216,22 +221,22 @@ def sweep(
         swept = add_product(add_product(G, D, G, beta=2), G, D)
         G = swept if plan.equal else _where(halvings > j, swept, G)
     steps = plan.program.steps
-    sums = [_Sum([], []) for _ in range(len(steps) + 1)]
-    sums[-1].terms.append((1.0, G))
+    sums: list[Tensor | None] = [None] * len(steps)
     for m in reversed(range(len(steps))):
         added, left, right = steps[m]
-        G = sums[m + 1].total()
         Y = A if right == (1.0,) else saved.pop()
         if left != right:
-            _spread(sums, right, saved.pop().mH, G)
-            _spread(sums, left, G, Y.mH)
+            _add_product(sums, right, saved.pop().mH, G)
+            _add_product(sums, left, G, Y.mH)
         elif _is_unit(left):
-            _spread(sums, left, _transposed(G).add_(G), Y.mH)
+            _add_product(sums, left, _transposed(G).add_(G), Y.mH)
         else:
-            _spread(sums, left, add_product(G @ Y.mH, Y.mH, G))
-        _spread(sums, added, G)
-    slope = sums[0].total()
-    return slope if scale is None else slope * scale
+            _add(sums, left, accumulate_product(G @ Y.mH, Y.mH, G))
+        _add(sums, added, G, ours=m + 1 < len(steps))
+        last = sums.pop()
+        assert last is not None
+        G = last
+    return G if scale is None else G * scale
 
 
 def _transposed(X: Tensor) -> Tensor:
@@ -239,36 +244,34 @@ def _transposed(X: Tensor) -> Tensor:
     return X.mH.clone(memory_format=torch.contiguous_format)
 
 
-class _Sum(NamedTuple):
-    """Multiples of tensors and products of two, to be added up."""
-
-    terms: list[tuple[float, Tensor]]
-    products: list[tuple[Tensor, Tensor]]
-
-    def total(self) -> Tensor:
-        products = self.products
-        if len(self.terms) < 2 and products:  # nothing of our own to add to
-            (X, Y), *products = products
-            self.terms.append((1.0, X @ Y))
-        total = combine(*zip(*self.terms, strict=True))  # pyright: ignore
-        for X, Y in products:
-            total = accumulate_product(total, X, Y)
-        return total
-
-
 def _is_unit(row: Row) -> bool:
     return row[-1] == 1 and not any(row[:-1])
 
 
-def _spread(sums: list[_Sum], row: Row, X: Tensor, Y: Tensor | None = None) -> None:
-    """Add multiples of X, or of X Y, to the gradients of the basis."""
-    if Y is not None and _is_unit(row):
-        sums[len(row) - 1].products.append((X, Y))
-        return
-    G = X if Y is None else X @ Y
+def _add_product(sums: list[Tensor | None], row: Row, X: Tensor, Y: Tensor) -> None:
+    """Add multiples of X Y to the gradients of the basis."""
+    last = sums[len(row) - 1]
+    if _is_unit(row) and last is not None:
+        sums[len(row) - 1] = accumulate_product(last, X, Y)
+    else:
+        _add(sums, row, X @ Y)
+
+
+def _add(sums: list[Tensor | None], row: Row, G: Tensor, *, ours: bool = True) -> None:
+    """Add multiples of G to the gradients of the basis; it may become one if ours.
+
+    Memory that was just in use is much quicker than new one.
+    """
+    rest: list[tuple[int, float]] = []
     for i, c in enumerate(row):
-        if c:
-            sums[i].terms.append((c, G))
+        total = sums[i]
+        if total is not None and c:
+            total.add_(G, alpha=c)
+        elif c:
+            rest.append((i, c))
+    for place, (i, c) in enumerate(rest):
+        own = ours and place + 1 == len(rest)
+        sums[i] = (G if c == 1 else G.mul_(c)) if own else G * c
 
 
 def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor | None) -> Tensor:

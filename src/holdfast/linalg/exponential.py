@@ -11,7 +11,13 @@ from .chebyshev import derivative, evaluate, sweep
 from .precision import double
 from .products import add_product, add_to_diagonal
 from .rotation import plane_rotation, space_rotation
-from .structure import difference, lower, lower_skew, require_square
+from .structure import (
+    difference_,
+    lower,
+    lower_skew,
+    require_square,
+    skew_of_lower,
+)
 from .tracing import traced
 
 
@@ -97,7 +103,7 @@ class _SkewExponential(torch.autograd.Function):
             slope = derivative(A.mH, grads[0], ctx.plan, halvings)
         else:
             slope = sweep(A, grads[0], ctx.plan, halvings, tensors)
-        return difference(slope) / 2
+        return difference_(slope) / 2
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
@@ -112,7 +118,7 @@ class _LowerExponential(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, X: Tensor, base: Tensor | None) -> Tensor:  # noqa: ANN401
         """Evaluate, and add the base with its product."""
-        D = _evaluated(ctx, X, lower_skew(X), base)
+        D = _evaluated(ctx, X, skew_of_lower(X), base)
         return add_to_diagonal(D, 1) if base is None else add_product(base, base, D)
 
     @staticmethod
@@ -124,7 +130,7 @@ class _LowerExponential(torch.autograd.Function):
             slope = derivative(lower_skew(X).mH, G, ctx.plan, halvings)
         else:
             slope = sweep(A, G, ctx.plan, halvings, tensors)
-        return lower(difference(slope)), None
+        return lower(difference_(slope)), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401

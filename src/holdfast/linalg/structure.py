@@ -107,11 +107,34 @@ def lower(X: Tensor) -> Tensor:
     return X.tril() if traced(X) else X.tril_()
 
 
+def difference_(X: Tensor) -> Tensor:
+    """Return X - X^H, over X itself where it can.
+
+    Example:
+        >>> import torch
+        >>> difference_(torch.tensor([[1.0, 2.0], [5.0, 3.0]]))
+        tensor([[ 0., -3.],
+                [ 3.,  0.]])
+    """
+    return difference(X) if traced(X) else X.sub_(X.mH.contiguous())
+
+
+def skew_of_lower(X: Tensor) -> Tensor:
+    """Return what `lower_skew` does, without derivatives.
+
+    Example:
+        >>> import torch
+        >>> skew_of_lower(torch.ones(2, 2))
+        tensor([[ 0., -1.],
+                [ 1.,  0.]])
+    """
+    return difference_(lower(X.clone(memory_format=torch.contiguous_format)))
+
+
 class _LowerSkew:
     @staticmethod
     def forward(X: Tensor) -> tuple[Tensor]:
-        L = lower(X.clone(memory_format=torch.contiguous_format))
-        return (difference(L),)
+        return (skew_of_lower(X),)
 
     @staticmethod
     def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
