@@ -585,6 +585,56 @@ def test_closed_forms_read_the_skew_part_alone():
         assert_close(E, linalg.skew_exponential(skew_part(X)), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("size", [0.0, 0.4, 2.0])
+def test_a_turned_base_has_every_derivative(size):
+    X = (size * normal(2, 3, 3)).requires_grad_()
+    B = normal(2, 3, 3).requires_grad_()  # orthogonal or not
+    expected = B @ linalg.skew_exponential(linalg.lower_skew(X))
+    assert_close(linalg.skew_exponential_lower(X, B), expected, rtol=0, atol=1e-14)
+    modes = {"check_forward_ad": True, "check_batched_grad": True}
+    assert gradcheck(linalg.skew_exponential_lower, (X, B), **modes)
+    assert gradgradcheck(linalg.skew_exponential_lower, (X, B))
+    b = B.detach()[0]
+    ours = func.hessian(lambda X: linalg.skew_exponential_lower(X, b).sin().sum())
+    theirs = func.hessian(
+        lambda X: (b @ linalg.skew_exponential(linalg.lower_skew(X))).sin().sum()
+    )
+    assert_close(ours(X.detach()[0]), theirs(X.detach()[0]), rtol=0, atol=1e-13)
+
+
+@ALL
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("based", [False, True])
+def test_the_lower_triangle_and_the_base_are_those_of_single_steps(n, dtype, based):
+    for shape in ((n, n), (3, n, n), (2, 2, n, n)):
+        X, G = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype)
+        base = exact(skew_of(n, n, size=2.0, dtype=dtype)).to(dtype) if based else None
+        steps = lambda X: linalg.skew_exponential(linalg.lower_skew(X))  # noqa: E731
+        expected = steps(X) if base is None else base @ steps(X)
+        found = linalg.skew_exponential_lower(X, base)
+        eps = 40 * torch.finfo(dtype).eps
+        assert_close(found, expected, rtol=0, atol=eps)
+        ours = slope(lambda X, B=base: linalg.skew_exponential_lower(X, B), X, G)
+        theirs = slope(steps, X, G if base is None else base.mH @ G)
+        assert_close(ours, theirs, rtol=0, atol=4 * eps)
+        assert not ours.triu(1).any()
+
+
+@KINDS
+@pytest.mark.parametrize("shape", [(4, 4), (2, 5, 5)], ids=str)
+def test_derivatives_of_both_orders_of_the_lower_triangle(shape, dtype):
+    X = normal(*shape, dtype=dtype).requires_grad_()
+    base = exact(skew_of(*shape[-2:], size=2.0, dtype=dtype))
+    for function in (
+        linalg.skew_exponential_lower,
+        lambda X: linalg.skew_exponential_lower(X, base),
+    ):
+        assert gradcheck(function, (X,), check_forward_ad=True, check_batched_grad=True)
+        assert gradgradcheck(function, (X,))
+    B = base.requires_grad_()
+    assert gradcheck(linalg.skew_exponential_lower, (X, B), check_forward_ad=True)
+
+
 # ---- The exponential of symmetric matrices ------------------------------------------
 
 

@@ -3,7 +3,12 @@
 Nothing here keeps state, changes an argument or knows about modules.
 """
 
-from .cayley import cayley_inverse, cayley_signs, cayley_transform
+from .cayley import (
+    cayley_inverse,
+    cayley_signs,
+    cayley_transform,
+    cayley_transform_lower,
+)
 from .definite import symmetric_exponential, symmetric_logarithm
 from .exponential import (
     matrix_exponential,
@@ -49,6 +54,7 @@ __all__ = [
     "cayley_inverse",
     "cayley_signs",
     "cayley_transform",
+    "cayley_transform_lower",
     "complete",
     "diagonal_signs",
     "divide",

@@ -10,7 +10,7 @@ from torch import Tensor
 from .chebyshev import derivative, evaluate, sweep
 from .precision import double
 from .products import add_product, add_to_diagonal
-from .rotation import plane_rotation, space_rotation
+from .rotation import plane_rotation, space_rotation, turned
 from .structure import (
     difference_,
     lower,
@@ -18,7 +18,7 @@ from .structure import (
     require_square,
     skew_of_lower,
 )
-from .tracing import traced
+from .tracing import dual, traced
 
 
 def skew_exponential(A: Tensor) -> Tensor:
@@ -77,7 +77,9 @@ def skew_exponential_lower(X: Tensor, base: Tensor | None = None) -> Tensor:
                 [-1., -0.]])
     """
     require_square(X)
-    plain = X.shape[-1] > 3 and X.ndim < 4 and not traced(X)
+    if X.shape[-1] == 3 and base is not None and not X.is_complex():
+        return turned(X, base)
+    plain = X.shape[-1] > 3 and X.ndim < 4 and not (traced(X) or dual())
     if plain and (base is None or not (base.requires_grad or traced(base))):
         return _LowerExponential.apply(X, base if base is None else base.expand_as(X))
     E = skew_exponential(lower_skew(X))
@@ -131,14 +133,6 @@ class _LowerExponential(torch.autograd.Function):
         else:
             slope = sweep(A, G, ctx.plan, halvings, tensors)
         return lower(difference_(slope)), None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
-        """Return the derivative, in the direction of the lower triangle."""
-        X, base, halvings = ctx.saved_tensors
-        moved = lower_skew(tangents[0])
-        dE = derivative(lower_skew(X), moved, ctx.plan, halvings)
-        return dE if base is None else base @ dE
 
 
 def _evaluated(ctx: Any, X: Tensor, A: Tensor, base: Tensor | None) -> Tensor:  # noqa: ANN401

@@ -95,8 +95,8 @@ def difference(X: Tensor) -> Tensor:
     return X - X.mH.contiguous()
 
 
-def lower(X: Tensor) -> Tensor:
-    """Return the lower triangle, over X itself where it can, which is much quicker.
+def lower(X: Tensor, diagonal: int = 0) -> Tensor:
+    """Return the lower triangle, over X itself where nothing is recorded: much quicker.
 
     Example:
         >>> import torch
@@ -104,11 +104,11 @@ def lower(X: Tensor) -> Tensor:
         tensor([[1., 0.],
                 [1., 1.]])
     """
-    return X.tril() if traced(X) else X.tril_()
+    return X.tril(diagonal) if _watched(X) else X.tril_(diagonal)
 
 
 def difference_(X: Tensor) -> Tensor:
-    """Return X - X^H, over X itself where it can.
+    """Return X - X^H, over X itself where nothing is recorded.
 
     Example:
         >>> import torch
@@ -116,7 +116,11 @@ def difference_(X: Tensor) -> Tensor:
         tensor([[ 0., -3.],
                 [ 3.,  0.]])
     """
-    return difference(X) if traced(X) else X.sub_(X.mH.contiguous())
+    return difference(X) if _watched(X) else X.sub_(X.mH.contiguous())
+
+
+def _watched(X: Tensor) -> bool:
+    return torch.is_grad_enabled() or traced(X)
 
 
 def skew_of_lower(X: Tensor) -> Tensor:
