@@ -48,10 +48,11 @@ class Evaluation(NamedTuple):
     tensors: tuple[Tensor, ...]  # the factors of the products
 
 
-def combine(coefficients: Sequence[float], basis: Sequence[Tensor]) -> Tensor:
+def combine(coefficients: Row, basis: Sequence[Tensor]) -> Tensor:
     """Return a linear combination; the tensor itself for a single coefficient 1."""
     terms = [(c, basis[i]) for i, c in enumerate(coefficients) if c]
-    terms.sort(key=lambda term: term[0] != 1)  # ones first: nothing to multiply
+    if terms[-1][0] == 1:  # nothing to multiply
+        terms.insert(0, terms.pop())
     (c, total), *rest = terms
     if c != 1:
         total = total * c
@@ -72,24 +73,24 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
         fixed: do the same work whatever the values are, so that they stay on the
             device and the operations can be traced.
     """
-    programs = DOUBLE if A.dtype in (torch.float64, torch.complex128) else SINGLE
-    *smaller, largest = programs
-    basis, known = [A, A @ A], None
-    if not fixed:
-        known = moments(basis)
-        for program in smaller:
-            more, found = basis, known
-            if program.known > len(basis):
-                if not _all(_promising(known, program)):
-                    continue
-                more = _extended(basis, program)
-                found = higher(known, more, program.steps[1].right)
-            if _all(within(found, program.limit)):
-                return _run(Plan(program, 0, equal=True), None, more)
-    basis = _extended(basis, largest)
+    wide = A.dtype in (torch.float64, torch.complex128)
+    *smaller, largest = DOUBLE if wide else SINGLE
+    basis = [A, A @ A]
     if fixed:
+        basis = _extended(basis, largest)
         return _run(*_halved(largest, basis, None), basis)
-    found = higher(known, basis, (1.0,))
+    known = moments(basis)
+    for program in smaller:
+        more, found = basis, known
+        if program.known > len(basis):
+            if not _all(_promising(known, program)):
+                continue
+            more = _extended(basis, program)
+            found = higher(known, more, program.steps[1].right)
+        if _all(within(found, program.limit)):
+            return _run(Plan(program, 0, equal=True), None, more)
+    basis = _extended(basis, largest)
+    found = higher(known, basis, largest.steps[1].right)
     if _all(within(found, largest.limit)):
         return _run(Plan(largest, 0, equal=True), None, basis)
     return _run(*_halved(largest, basis, found), basis)
@@ -131,21 +132,10 @@ def _halved(
     fewer = within(found, program.limit * torch.exp2(halvings - 1))
     halvings = torch.where(fewer, halvings - 1, halvings).clamp_min(0)  # pyright: ignore
     halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving
-    fewest, most = _range(halvings)
+    fewest, most = (float(count) for count in halvings.aminmax())
     if fewest == most:
         return Plan(program.halved(int(most)), int(most), equal=True), halvings
     return Plan(program, int(most), equal=False), halvings
-
-
-def _range(values: Tensor) -> tuple[float, float]:
-    """Return the least and the largest, as numbers."""
-    if values.ndim == 0:
-        value = float(values)
-        return value, value
-    if values.numel() == 0:
-        return 0.0, 0.0
-    least, largest = values.aminmax()
-    return float(least), float(largest)
 
 
 def _scale(halvings: Tensor | None) -> Tensor:
@@ -173,7 +163,7 @@ def _run(plan: Plan, halvings: Tensor | None, basis: list[Tensor]) -> Evaluation
     for j in range(plan.squarings):
         tensors.append(D)
         squared = add_product(D, D, D, beta=2)
-        D = squared if plan.equal else _where(halvings > j, squared, D)
+        D = squared if plan.equal else _where(halvings, j, squared, D)
     return Evaluation(D, plan, halvings, tuple(tensors))
 
 
@@ -191,8 +181,10 @@ def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tenso
     return accumulate_product(C, X, Y)
 
 
-def _where(mask: Tensor, X: Tensor, Y: Tensor) -> Tensor:
-    return torch.where(mask[..., None, None], X, Y)
+def _where(halvings: Tensor | None, j: int, X: Tensor, Y: Tensor) -> Tensor:
+    """Return X for the matrices that are halved more than j times, Y for others."""
+    assert halvings is not None
+    return torch.where((halvings > j)[..., None, None], X, Y)
 
 
 def sweep(
@@ -219,7 +211,7 @@ def sweep(
     for j in reversed(range(plan.squarings)):
         D = saved.pop().mH
         swept = add_product(add_product(G, D, G, beta=2), G, D)
-        G = swept if plan.equal else _where(halvings > j, swept, G)
+        G = swept if plan.equal else _where(halvings, j, swept, G)
     steps = plan.program.steps
     sums: list[Tensor | None] = [None] * len(steps)
     for m in reversed(range(len(steps))):
@@ -293,7 +285,7 @@ def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor | None) -> Ten
         squared = add_product(D, D, D, beta=2)
         moved = add_product(add_product(dD, D, dD, beta=2), dD, D)
         if not plan.equal:
-            squared = _where(halvings > j, squared, D)
-            moved = _where(halvings > j, moved, dD)
+            squared = _where(halvings, j, squared, D)
+            moved = _where(halvings, j, moved, dD)
         D, dD = squared, moved
     return dD

@@ -27,8 +27,9 @@ def skew_exponential(A: Tensor) -> Tensor:
     Unitary, where A is skew-Hermitian. The gradient is that on skew matrices, a skew
     one. Real 2 x 2 and 3 x 3 matrices have closed forms. All others take Chebyshev
     polynomials and squarings, see `linalg/programs.py`. In single precision that is 2
-    to 4 products of size n up to a norm of about two, and 3 to 7 for the gradient; in
-    double 5 and 8. Each doubling adds one squaring, and two products for the gradient.
+    products of size n for tiny norms, 3 up to a norm of about one and 4 up to one of
+    two to three, and 3, 5 and 7 for the gradient; in double 5 and 8. Each doubling adds
+    one squaring, and two products for the gradient.
 
     Where the host may not look at the norm (on another device than the CPU, and while
     tracing) there are always 7 squarings, of which each matrix uses those that it
