@@ -73,9 +73,9 @@ def skew_exponential_lower(X: Tensor, base: Tensor | None = None) -> Tensor:
     Example:
         >>> import torch
         >>> X = torch.tensor([[5.0, 5.0], [torch.pi / 2, 5.0]])
-        >>> skew_exponential_lower(X, -torch.eye(2)).round()
-        tensor([[ 0.,  1.],
-                [-1., -0.]])
+        >>> skew_exponential_lower(X, 2 * torch.eye(2)).round().abs()
+        tensor([[0., 2.],
+                [2., 0.]])
     """
     require_square(X)
     if X.shape[-1] == 3 and base is not None and not X.is_complex():
