@@ -29,12 +29,14 @@ CLAIMS = (
     "asking_costs_well_under_a_microsecond",
     "an_lstm_step_costs_no_more_than_in_torch",
     "an_orthogonal_recurrent_step_costs_at_most_1_1_plain_ones",
-    "an_exponential_costs_a_fifth_of_torchs",
+    "an_exponential_costs_a_sixth_of_torchs",
     "a_cayley_transform_costs_two_thirds_of_torchs",
     "reflections_cost_a_fifth_of_torchs",
     "thin_weights_cost_a_tenth_of_torchs_fastest",
     "a_thin_weight_costs_at_most_10_copies",
     "ten_thousand_rotations_cost_a_fifth_of_torchs",
+    "thin_weights_cost_a_fifth_of_torchs_fastest",
+    "ten_thousand_rotations_cost_a_fifteenth_of_torchs",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

@@ -52,11 +52,18 @@ def geotorchs(triv: str) -> dict[str, Maker]:
     return {GEOTORCH: lambda m: library.orthogonal(m, "weight", triv=triv)}
 
 
-def moved(layer: nn.Module) -> nn.Module:
-    """Move the coordinates away from the base, where nothing is to be done."""
+def moved(layer: nn.Module, norm: float | None = None) -> nn.Module:
+    """Move the coordinates away from the base, where nothing is to be done.
+
+    With a norm, scale them so that their skew matrices have it.
+    """
     for original in layer.parametrizations.weight.parameters():
         step = torch.randn_like(original).tril(-1) / original.shape[-2] ** 0.5
         original.data.add_(step)
+        if norm is not None:
+            L = original.data.tril(-1)
+            size = torch.linalg.matrix_norm(L - L.mT, 2, keepdim=True)
+            original.data.mul_(norm / size)
     return layer
 
 
@@ -66,9 +73,15 @@ def product(shape: tuple[int, ...]) -> Contestant:
     return Contestant(PRODUCT, "X @ S", names)
 
 
-def read(name: str, make: Maker, shape: tuple[int, ...], G: Tensor) -> Contestant:
+def read(
+    name: str,
+    make: Maker,
+    shape: tuple[int, ...],
+    G: Tensor,
+    norm: float | None = None,
+) -> Contestant:
     """Return one forward and backward of a weight."""
-    layer = moved(make(Holder(shape)))
+    layer = moved(make(Holder(shape)), norm)
     return Contestant(name, "layer.weight.backward(G)", {"layer": layer, "G": G})
 
 
@@ -79,15 +92,25 @@ def reading(
     shape: tuple[int, ...],
     effort: Effort,
     target: float,
+    *,
+    products: float | None = None,
+    norm: float | None = None,
 ) -> Comparison:
-    """Compare reads of a weight; the target is for our ratio to the first maker's."""
+    """Compare reads of a weight.
+
+    The target is for our ratio to the first maker's, and ``products`` for the number of
+    products that the time would be enough for. With a norm, the skew matrices have it.
+    """
     G = torch.randn(shape)
-    contestants = [read(name, make, shape, G) for name, make in made.items()]
+    contestants = [read(name, make, shape, G, norm) for name, make in made.items()]
     effort = replace(effort, rounds=min(effort.rounds, ROUNDS))
     comparison = compare([*contestants, product(shape)], effort)
     add(report, case, comparison, target)
-    products = comparison.ratios(OURS, PRODUCT).median
-    report.notes.append(f"{case}: {products:.1f} products of the same size.")
+    count, verdict = comparison.ratios(OURS, PRODUCT).median, ""
+    if products is not None:
+        judged = report.judge(f"{case}: products", count, products, " products")
+        verdict = f", {judged}"
+    report.notes.append(f"{case}: {count:.1f} products of the same size{verdict}.")
     return comparison
 
 

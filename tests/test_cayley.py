@@ -152,6 +152,18 @@ def test_the_transform_has_every_derivative(dtype):
     assert differentiable(lambda A: linalg.cayley_transform(A, B[0].detach()), A)
 
 
+@KINDS
+def test_the_transform_of_a_lower_triangle_has_every_derivative(dtype):
+    X, B = normal(2, 3, 3, dtype=dtype), normal(2, 3, 3, dtype=dtype)
+    function = linalg.cayley_transform_lower
+    for base in (None, B):
+        expected = linalg.cayley_transform(linalg.lower_skew(X), base)
+        assert_close(function(X, base), expected, rtol=0, atol=1e-14)
+    assert differentiable(function, X.requires_grad_())
+    assert differentiable(function, X, B.requires_grad_())
+    assert differentiable(lambda X: function(X, B[0].detach()), X)
+
+
 def test_function_transforms_agree_with_autograd():
     A, B = skew_of(4, 1.0, batch=(3,)), linalg.positive_qr(normal(4, 4))
 

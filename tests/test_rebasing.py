@@ -170,7 +170,8 @@ def test_at_the_base_no_map_is_evaluated(kind, monkeypatch):
     module = holder(kind, 6, 6)
     chain_of(module).rebase_()
     calls = []
-    for name in ("cayley_transform", "thin_exponential_lower", "thin_cayley_lower"):
+    names = ("cayley_transform_lower", "skew_exponential_lower")
+    for name in (*names, "thin_exponential_lower", "thin_cayley_lower"):
         monkeypatch.setattr(
             maps.orthogonal, name, lambda *_, name=name: calls.append(name)
         )

@@ -3,9 +3,18 @@
 Nothing here keeps state, changes an argument or knows about modules.
 """
 
-from .cayley import cayley_inverse, cayley_signs, cayley_transform
+from .cayley import (
+    cayley_inverse,
+    cayley_signs,
+    cayley_transform,
+    cayley_transform_lower,
+)
 from .definite import symmetric_exponential, symmetric_logarithm
-from .exponential import matrix_exponential, skew_exponential
+from .exponential import (
+    matrix_exponential,
+    skew_exponential,
+    skew_exponential_lower,
+)
 from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
 from .logarithm import signed_logarithm, skew_logarithm
@@ -45,6 +54,7 @@ __all__ = [
     "cayley_inverse",
     "cayley_signs",
     "cayley_transform",
+    "cayley_transform_lower",
     "complete",
     "diagonal_signs",
     "divide",
@@ -72,6 +82,7 @@ __all__ = [
     "signed_logarithm",
     "skew",
     "skew_exponential",
+    "skew_exponential_lower",
     "skew_logarithm",
     "symmetric",
     "symmetric_exponential",

@@ -22,10 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .closed_form import Tensors, closed_form
+from .closed_form import Rule, Tensors, closed_form
 from .inverse import invert_accretive
 from .products import add_product, add_to_diagonal, scaled_product
-from .structure import require_square
+from .structure import (
+    difference,
+    difference_,
+    lower,
+    require_square,
+    skew_of_lower,
+)
 
 # Half coordinates above this size cost digits in float32; fresh signs make them small.
 _LARGEST = 4.0
@@ -101,7 +107,31 @@ def _half_resolvent(A: Tensor) -> Tensor:
     return invert_accretive(add_to_diagonal(A * -0.5, 1))
 
 
+def _of_lower(rule: Rule) -> Rule:
+    """Return the rule of the lower triangle of which the skew matrix is made."""
+
+    class Lower:
+        @staticmethod
+        def forward(X: Tensor, *base: Tensor) -> tuple[Tensor, ...]:
+            return rule.forward(skew_of_lower(X), *base)
+
+        keep = rule.keep
+
+        @staticmethod
+        def vjp(kept: Any, needs: Any, *grads: Tensor | None) -> Tensors:  # noqa: ANN401
+            gA, *gbase = rule.vjp(kept, needs, *grads)
+            return None if gA is None else lower(difference_(gA)), *gbase
+
+        @staticmethod
+        def jvp(kept: Any, dX: Tensor | None, *dbase: Tensor | None) -> Tensors:  # noqa: ANN401
+            dA = None if dX is None else difference(dX.tril())
+            return rule.jvp(kept, dA, *dbase)
+
+    return Lower  # pyright: ignore[reportReturnType]
+
+
 _cayley, _cayley_at = closed_form(_Cayley), closed_form(_CayleyAt)
+_lower, _lower_at = closed_form(_of_lower(_Cayley)), closed_form(_of_lower(_CayleyAt))
 
 
 def cayley_transform(A: Tensor, base: Tensor | None = None) -> Tensor:
@@ -129,6 +159,24 @@ def cayley_transform(A: Tensor, base: Tensor | None = None) -> Tensor:
     if base is None:
         return _cayley(A)
     return _cayley_at(A, base.expand_as(A))
+
+
+def cayley_transform_lower(X: Tensor, base: Tensor | None = None) -> Tensor:
+    r"""Return ``cayley_transform(lower_skew(X), base)``, in fewer passes.
+
+    Shape:
+        ``(*batch, n, n) -> (*batch, n, n)``; the base may lack leading dimensions.
+
+    Example:
+        >>> import torch
+        >>> cayley_transform_lower(torch.tensor([[5.0, 5.0], [-2.0, 5.0]]))
+        tensor([[ 0.,  1.],
+                [-1.,  0.]])
+    """
+    require_square(X)
+    if base is None:
+        return _lower(X)
+    return _lower_at(X, base.expand_as(X))
 
 
 def cayley_signs(W: Tensor) -> Tensor:

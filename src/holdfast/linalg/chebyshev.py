@@ -13,12 +13,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .products import accumulate_product, add_product, add_to_diagonal
+from .moments import Moments, bound, higher, moments, within
+from .products import accumulate_product, add_product
 from .programs import DOUBLE, SINGLE, Program, Row, Step
+from .tracing import traced
 
 # Halvings where the host may not look at the norm: its bound may be 358 in single
 # precision, 256 in double. What is larger becomes NaN there.
 _FIXED = 7
+
+# The root of the mean squared singular value, in norms, up to which it is tried whether
+# a smaller program will do.
+_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -36,95 +42,116 @@ class Plan:
 class Evaluation(NamedTuple):
     """An exponential with what its reverse sweep needs."""
 
-    value: Tensor
+    value: Tensor  # less the identity
     plan: Plan
-    halvings: Tensor  # by matrix, (*batch)
+    halvings: Tensor | None  # by matrix, (*batch); None, if there are none
     tensors: tuple[Tensor, ...]  # the factors of the products
 
 
-def combine(coefficients: Sequence[float], basis: Sequence[Tensor]) -> Tensor:
+def combine(coefficients: Row, basis: Sequence[Tensor]) -> Tensor:
     """Return a linear combination; the tensor itself for a single coefficient 1."""
     terms = [(c, basis[i]) for i, c in enumerate(coefficients) if c]
-    terms.sort(key=lambda term: term[0] != 1)  # ones first: nothing to multiply
+    if terms[-1][0] == 1:  # nothing to multiply
+        terms.insert(0, terms.pop())
     (c, total), *rest = terms
     if c != 1:
         total = total * c
     elif rest:
         (c, B), *rest = rest
         total = torch.add(total, B, alpha=c)
+    over = rest and not torch.is_grad_enabled() and not traced(total)
     for c, B in rest:
-        total = torch.add(total, B, alpha=c)
+        total = total.add_(B, alpha=c) if over else torch.add(total, B, alpha=c)
     return total
 
 
 def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
-    """Return the exponential of a skew matrix by the program that its norm allows.
+    """Return exp(A) - I for a skew A, by the program that its norm allows.
 
     Args:
         A: skew, or skew-Hermitian, ``(*batch, n, n)``.
         fixed: do the same work whatever the values are, so that they stay on the
             device and the operations can be traced.
     """
-    programs = DOUBLE if A.dtype in (torch.float64, torch.complex128) else SINGLE
-    square = A @ A
-    basis, bound = [A, square], _bound(square, 2)
-    for program in programs[-1:] if fixed else programs:
-        for degree in program.degrees[len(basis) :]:
-            X, Y = _factors(program.steps[len(basis) - 1], basis)
-            basis.append(X @ Y)
-            bound = torch.minimum(bound, _bound(basis[-1], degree))
-        if not fixed and _range(bound)[1] <= program.limit:
-            return _run(Plan(program, 0, equal=True), bound, basis)
-    bound = torch.minimum(bound, square.detach().abs().sum(-1).amax(-1).sqrt())
-    plan, halvings = _halved(programs[-1], bound, fixed=fixed)
-    return _run(plan, halvings, basis)
-
-
-def _halved(program: Program, bound: Tensor, *, fixed: bool) -> tuple[Plan, Tensor]:
-    """Return how often to halve each matrix."""
-    halvings = (bound / program.limit).log2().ceil().clamp_min(0)
+    wide = A.dtype in (torch.float64, torch.complex128)
+    *smaller, largest = DOUBLE if wide else SINGLE
+    basis = [A, A @ A]
     if fixed:
-        most = _FIXED
-        halvings = torch.where(halvings > most, math.nan, halvings)
-        return Plan(program, most, equal=False), halvings
+        basis = _extended(basis, largest)
+        return _run(*_halved(largest, basis, None), basis)
+    known = moments(basis)
+    for program in smaller:
+        more, found = basis, known
+        if program.known > len(basis):
+            if not _all(_promising(known, program)):
+                continue
+            more = _extended(basis, program)
+            found = higher(known, more, program.steps[1].right)
+        if _all(within(found, program.limit)):
+            return _run(Plan(program, 0, equal=True), None, more)
+    basis = _extended(basis, largest)
+    found = higher(known, basis, largest.steps[1].right)
+    if _all(within(found, largest.limit)):
+        return _run(Plan(largest, 0, equal=True), None, basis)
+    return _run(*_halved(largest, basis, found), basis)
+
+
+def _promising(known: Moments, program: Program) -> Tensor | bool:
+    """Tell where a program may serve, so that its bound should be worth its price.
+
+    The bound is above the norm, and that above the mean: for random matrices by 1.4.
+    """
+    _, first, second = known.sums
+    return second <= first * (program.limit * _SHARE) ** 2
+
+
+def _extended(basis: Sequence[Tensor], program: Program) -> list[Tensor]:
+    """Return as much of the basis as the norm is told from."""
+    basis = [*basis]
+    for step in program.steps[len(basis) - 1 : program.known - 1]:
+        X, Y = _factors(step, basis)
+        basis.append(X @ Y)
+    return basis
+
+
+def _all(truths: object) -> bool:
+    return bool(truths.all() if isinstance(truths, Tensor) else truths)
+
+
+def _halved(
+    program: Program, basis: list[Tensor], found: Moments | None
+) -> tuple[Plan, Tensor]:
+    """Return how often to halve each matrix; the same work for all without moments."""
+    norms = basis[1].detach().abs().sum(-1).amax(-1).sqrt()
+    for power, degree in zip(basis[1:], program.degrees[1:], strict=True):
+        norms = torch.minimum(norms, bound(power, degree))
+    halvings = (norms / program.limit).log2().ceil().clamp_min(0)
+    if found is None:
+        halvings = torch.where(halvings > _FIXED, math.nan, halvings)
+        return Plan(program, _FIXED, equal=False), halvings
+    fewer = within(found, program.limit * torch.exp2(halvings - 1))
+    halvings = torch.where(fewer, halvings - 1, halvings).clamp_min(0)  # pyright: ignore
     halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving
-    fewest, most = _range(halvings)
+    fewest, most = (float(count) for count in halvings.aminmax())
     if fewest == most:
         return Plan(program.halved(int(most)), int(most), equal=True), halvings
     return Plan(program, int(most), equal=False), halvings
 
 
-def _range(values: Tensor) -> tuple[float, float]:
-    """Return the least and the largest, as numbers."""
-    if values.ndim == 0:
-        value = float(values)
-        return value, value
-    if values.numel() == 0:
-        return 0.0, 0.0
-    least, largest = values.aminmax()
-    return float(least), float(largest)
-
-
-def _bound(power: Tensor, degree: int) -> Tensor:
-    """Return an upper bound on the spectral norm of a skew A, from a power of it.
-
-    The singular values of a real A come in pairs, so that ``2 s^(2k) <= ||A^k||_F^2``.
-    """
-    norm = torch.linalg.vector_norm(power.detach(), dim=(-2, -1))
-    if not power.is_complex():
-        norm = norm / math.sqrt(2)
-    return norm.sqrt() if degree == 2 else norm.pow(1 / degree)
-
-
-def _scale(halvings: Tensor) -> Tensor:
+def _scale(halvings: Tensor | None) -> Tensor:
+    assert halvings is not None
     return torch.exp2(-halvings)[..., None, None]
 
 
-def _run(plan: Plan, halvings: Tensor, basis: list[Tensor]) -> Evaluation:
-    """Evaluate the program, given the first powers of A."""
+def _run(plan: Plan, halvings: Tensor | None, basis: list[Tensor]) -> Evaluation:
+    """Evaluate the program, given what there is of the basis."""
+    if plan.squarings:  # other elements than powers were for the whole A
+        basis = basis[: len(plan.program.degrees)]
     if not plan.equal:
-        scale, degrees = _scale(halvings), plan.program.degrees
-        basis = [B * scale ** degrees[i] for i, B in enumerate(basis)]
+        scale = _scale(halvings)
+        basis = [
+            B * scale**d for B, d in zip(basis, plan.program.degrees, strict=False)
+        ]
     tensors: list[Tensor] = []
     for m, step in enumerate(plan.program.steps):
         X, Y = _factors(step, basis)
@@ -136,8 +163,8 @@ def _run(plan: Plan, halvings: Tensor, basis: list[Tensor]) -> Evaluation:
     for j in range(plan.squarings):
         tensors.append(D)
         squared = add_product(D, D, D, beta=2)
-        D = squared if plan.equal else _where(halvings > j, squared, D)
-    return Evaluation(add_to_diagonal(D, 1), plan, halvings, tuple(tensors))
+        D = squared if plan.equal else _where(halvings, j, squared, D)
+    return Evaluation(D, plan, halvings, tuple(tensors))
 
 
 def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -146,17 +173,24 @@ def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tensor:
-    return add_product(combine(step.added, basis), X, Y) if step.added else X @ Y
+    if not step.added:
+        return X @ Y
+    C = combine(step.added, basis)
+    if traced(C) or any(C is B for B in basis):
+        return add_product(C, X, Y)
+    return accumulate_product(C, X, Y)
 
 
-def _where(mask: Tensor, X: Tensor, Y: Tensor) -> Tensor:
-    return torch.where(mask[..., None, None], X, Y)
+def _where(halvings: Tensor | None, j: int, X: Tensor, Y: Tensor) -> Tensor:
+    """Return X for the matrices that are halved more than j times, Y for others."""
+    assert halvings is not None
+    return torch.where((halvings > j)[..., None, None], X, Y)
 
 
-def gradient(
-    A: Tensor, G: Tensor, plan: Plan, halvings: Tensor, tensors: Sequence[Tensor]
+def sweep(
+    A: Tensor, G: Tensor, plan: Plan, halvings: Tensor | None, tensors: Sequence[Tensor]
 ) -> Tensor:
-    r"""Return the skew gradient, by a sweep back through the program.
+    r"""Return a gradient whose skew part is right, by a sweep back through the program.
 
     A product Z = X Y costs two, :math:`\bar X = \bar Z Y^H` and
     :math:`\bar Y = X^H \bar Z`. The square of an odd power Y costs one: of its gradient
@@ -171,30 +205,30 @@ def gradient(
         halvings: as evaluated.
         tensors: as evaluated.
     """
-    scale = 1.0 if plan.equal else _scale(halvings)
-    A = A if plan.equal else A * scale
+    scale = None if plan.equal else _scale(halvings)
+    A = A if scale is None else A * scale
     saved = list(tensors)
     for j in reversed(range(plan.squarings)):
         D = saved.pop().mH
         swept = add_product(add_product(G, D, G, beta=2), G, D)
-        G = swept if plan.equal else _where(halvings > j, swept, G)
+        G = swept if plan.equal else _where(halvings, j, swept, G)
     steps = plan.program.steps
-    sums = [_Sum([], []) for _ in range(len(steps) + 1)]
-    sums[-1].terms.append((1.0, G))
+    sums: list[Tensor | None] = [None] * len(steps)
     for m in reversed(range(len(steps))):
         added, left, right = steps[m]
-        G = sums[m + 1].total()
         Y = A if right == (1.0,) else saved.pop()
         if left != right:
-            _spread(sums, right, saved.pop().mH, G)
-            _spread(sums, left, G, Y.mH)
+            _add_product(sums, right, saved.pop().mH, G)
+            _add_product(sums, left, G, Y.mH)
         elif _is_unit(left):
-            _spread(sums, left, _transposed(G).add_(G), Y.mH)
+            _add_product(sums, left, _transposed(G).add_(G), Y.mH)
         else:
-            _spread(sums, left, add_product(G @ Y.mH, Y.mH, G))
-        _spread(sums, added, G)
-    slope = sums[0].total()
-    return _transposed(slope).sub_(slope).mul_(scale / -2)
+            _add(sums, left, accumulate_product(G @ Y.mH, Y.mH, G))
+        _add(sums, added, G, ours=m + 1 < len(steps))
+        last = sums.pop()
+        assert last is not None
+        G = last
+    return G if scale is None else G * scale
 
 
 def _transposed(X: Tensor) -> Tensor:
@@ -202,39 +236,37 @@ def _transposed(X: Tensor) -> Tensor:
     return X.mH.clone(memory_format=torch.contiguous_format)
 
 
-class _Sum(NamedTuple):
-    """Multiples of tensors and products of two, to be added up."""
-
-    terms: list[tuple[float, Tensor]]
-    products: list[tuple[Tensor, Tensor]]
-
-    def total(self) -> Tensor:
-        products = self.products
-        if len(self.terms) < 2 and products:  # nothing of our own to add to
-            (X, Y), *products = products
-            self.terms.append((1.0, X @ Y))
-        total = combine(*zip(*self.terms, strict=True))  # pyright: ignore
-        for X, Y in products:
-            total = accumulate_product(total, X, Y)
-        return total
-
-
 def _is_unit(row: Row) -> bool:
     return row[-1] == 1 and not any(row[:-1])
 
 
-def _spread(sums: list[_Sum], row: Row, X: Tensor, Y: Tensor | None = None) -> None:
-    """Add multiples of X, or of X Y, to the gradients of the basis."""
-    if Y is not None and _is_unit(row):
-        sums[len(row) - 1].products.append((X, Y))
-        return
-    G = X if Y is None else X @ Y
+def _add_product(sums: list[Tensor | None], row: Row, X: Tensor, Y: Tensor) -> None:
+    """Add multiples of X Y to the gradients of the basis."""
+    last = sums[len(row) - 1]
+    if _is_unit(row) and last is not None:
+        sums[len(row) - 1] = accumulate_product(last, X, Y)
+    else:
+        _add(sums, row, X @ Y)
+
+
+def _add(sums: list[Tensor | None], row: Row, G: Tensor, *, ours: bool = True) -> None:
+    """Add multiples of G to the gradients of the basis; it may become one if ours.
+
+    Memory that was just in use is much quicker than new one.
+    """
+    rest: list[tuple[int, float]] = []
     for i, c in enumerate(row):
-        if c:
-            sums[i].terms.append((c, G))
+        total = sums[i]
+        if total is not None and c:
+            total.add_(G, alpha=c)
+        elif c:
+            rest.append((i, c))
+    for place, (i, c) in enumerate(rest):
+        own = ours and place + 1 == len(rest)
+        sums[i] = (G if c == 1 else G.mul_(c)) if own else G * c
 
 
-def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor) -> Tensor:
+def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor | None) -> Tensor:
     """Return the derivative of the exponential at A in any direction H.
 
     It is made of ordinary operations, differentiable to every order, and costs three
@@ -253,7 +285,7 @@ def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor) -> Tensor:
         squared = add_product(D, D, D, beta=2)
         moved = add_product(add_product(dD, D, dD, beta=2), dD, D)
         if not plan.equal:
-            squared = _where(halvings > j, squared, D)
-            moved = _where(halvings > j, moved, dD)
+            squared = _where(halvings, j, squared, D)
+            moved = _where(halvings, j, moved, dD)
         D, dD = squared, moved
     return dD

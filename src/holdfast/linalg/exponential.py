@@ -7,11 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .chebyshev import derivative, evaluate, gradient
+from .chebyshev import derivative, evaluate, sweep
 from .precision import double
-from .rotation import plane_rotation, space_rotation
-from .structure import require_square
-from .tracing import traced
+from .products import add_product, add_to_diagonal
+from .rotation import plane_rotation, space_rotation, turned
+from .structure import (
+    difference_,
+    lower,
+    lower_skew,
+    require_square,
+    skew_of_lower,
+)
+from .tracing import dual, traced
 
 
 def skew_exponential(A: Tensor) -> Tensor:
@@ -20,8 +27,9 @@ def skew_exponential(A: Tensor) -> Tensor:
     Unitary, where A is skew-Hermitian. The gradient is that on skew matrices, a skew
     one. Real 2 x 2 and 3 x 3 matrices have closed forms. All others take Chebyshev
     polynomials and squarings, see `linalg/programs.py`. In single precision that is 2
-    to 4 products of size n up to a norm of about two, and 3 to 7 for the gradient; in
-    double 5 and 8. Each doubling adds one squaring, and two products for the gradient.
+    products of size n for tiny norms, 3 up to a norm of about one and 4 up to one of
+    two to three, and 3, 5 and 7 for the gradient; in double 5 and 8. Each doubling adds
+    one squaring, and two products for the gradient.
 
     Where the host may not look at the norm (on another device than the CPU, and while
     tracing) there are always 7 squarings, of which each matrix uses those that it
@@ -50,8 +58,33 @@ def skew_exponential(A: Tensor) -> Tensor:
     if A.ndim > 3:  # fused products take one batch dimension
         return skew_exponential(A.flatten(0, -3)).unflatten(0, A.shape[:-2])
     if traced(A):
-        return evaluate(A, fixed=True).value
+        return add_to_diagonal(evaluate(A, fixed=True).value, 1)
     return _SkewExponential.apply(A)
+
+
+def skew_exponential_lower(X: Tensor, base: Tensor | None = None) -> Tensor:
+    r"""Return :math:`B \exp(L - L^H)` for the lower triangle L of X.
+
+    That is `skew_exponential` of `lower_skew`, times a base if there is one, in fewer
+    passes. The base costs a product in each direction.
+
+    Shape: ``(*batch, n, n) -> (*batch, n, n)``; the base may lack leading dimensions.
+
+    Example:
+        >>> import torch
+        >>> X = torch.tensor([[5.0, 5.0], [torch.pi / 2, 5.0]])
+        >>> skew_exponential_lower(X, 2 * torch.eye(2)).round().abs()
+        tensor([[0., 2.],
+                [2., 0.]])
+    """
+    require_square(X)
+    if X.shape[-1] == 3 and base is not None and not X.is_complex():
+        return turned(X, base)
+    plain = X.shape[-1] > 3 and X.ndim < 4 and not (traced(X) or dual())
+    if plain and (base is None or not (base.requires_grad or traced(base))):
+        return _LowerExponential.apply(X, base if base is None else base.expand_as(X))
+    E = skew_exponential(lower_skew(X))
+    return E if base is None else base @ E
 
 
 class _SkewExponential(torch.autograd.Function):
@@ -63,26 +96,53 @@ class _SkewExponential(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, A: Tensor) -> Tensor:  # noqa: ANN401
         """Evaluate, and keep the factors of the products."""
-        fixed = A.device.type != "cpu"
-        value, ctx.plan, halvings, tensors = evaluate(A, fixed=fixed)
-        ctx.save_for_backward(A, halvings, *tensors)
-        ctx.save_for_forward(A, halvings)
-        return value
+        return add_to_diagonal(_evaluated(ctx, A, A, None), 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
         """Return the skew gradient; the fast way unless it is differentiated again."""
-        A, halvings, *tensors = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return gradient(A, grads[0], ctx.plan, halvings, tensors)
-        slope = derivative(A.mH, grads[0], ctx.plan, halvings)
-        return (slope - slope.mH) / 2
+        _, A, _, halvings, *tensors = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            slope = derivative(A.mH, grads[0], ctx.plan, halvings)
+        else:
+            slope = sweep(A, grads[0], ctx.plan, halvings, tensors)
+        return difference_(slope) / 2
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
         """Return the derivative in a skew direction."""
-        A, halvings = ctx.saved_tensors
+        A, _, halvings = ctx.saved_tensors
         return derivative(A, tangents[0], ctx.plan, halvings)
+
+
+class _LowerExponential(torch.autograd.Function):
+    """The same of a lower triangle, times a constant base."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, base: Tensor | None) -> Tensor:  # noqa: ANN401
+        """Evaluate, and add the base with its product."""
+        D = _evaluated(ctx, X, skew_of_lower(X), base)
+        return add_to_diagonal(D, 1) if base is None else add_product(base, base, D)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        """Return the lower gradient."""
+        X, A, base, halvings, *tensors = ctx.saved_tensors
+        G = grads[0] if base is None else base.mH @ grads[0]
+        if torch.is_grad_enabled():
+            slope = derivative(lower_skew(X).mH, G, ctx.plan, halvings)
+        else:
+            slope = sweep(A, G, ctx.plan, halvings, tensors)
+        return lower(difference_(slope)), None
+
+
+def _evaluated(ctx: Any, X: Tensor, A: Tensor, base: Tensor | None) -> Tensor:  # noqa: ANN401
+    """Return exp(A) - I, and keep what the derivatives need."""
+    fixed = A.device.type != "cpu"
+    value, ctx.plan, halvings, tensors = evaluate(A, fixed=fixed)
+    ctx.save_for_backward(X, A, base, halvings, *tensors)
+    ctx.save_for_forward(X, base, halvings)
+    return value
 
 
 def matrix_exponential(A: Tensor) -> Tensor:

@@ -21,14 +21,16 @@ Note [Intervals]
     degree products :math:`\theta`        error of the value, of the slope
     ====== ======== ===================== ================================
     4      2        0.08 (single)         1.7e-9, 5.3e-7
-    8      3        1.0 (single)          1.1e-8, 8.5e-7
-    12     4        2.8 (single)          2.3e-8, 1.3e-6
+    8      3        1.25 (single)         1.8e-7, 1.2e-6
+    12     4        2.9 (single)          7.6e-8, 3.2e-7
     18     5        2.0 (double)          1.6e-17, 2.8e-15
     ====== ======== ===================== ================================
 
-    The slope is worst at the end of the interval, and ten times better inside. Single
-    precision has no degree 18: its coefficients would round to five times the error of
-    degree 12 with a squaring, which costs as much but for one product.
+    Degrees 8 and 12 are integrals of the expansion of the slope, which spreads its
+    error evenly. The others expand the value, and their slope is worst at the end of
+    the interval. Single precision has no degree 18: its coefficients would round to
+    five times the error of degree 12 with a squaring, which costs as much but for one
+    product.
 
 References:
     Bader, Blanes, Casas and Seydaoğlu, An Efficient Algorithm to Compute the
@@ -56,11 +58,13 @@ class Step(NamedTuple):
 class Program:
     """A polynomial, and the norm up to which it is one of the exponential.
 
-    The first steps make powers of A, of the given degrees.
+    The basis begins with powers of A, of the given degrees. From its first elements, as
+    many as ``known``, the norm is told.
     """
 
     limit: float
     degrees: tuple[int, ...]
+    known: int
     steps: tuple[Step, ...]
 
     @functools.cache  # noqa: B019  # there are four programs, which stay
@@ -74,21 +78,22 @@ class Program:
 
         powers = len(scales) - 1
         rest = [Step(*map(scaled, step)) for step in self.steps[powers:]]
-        return Program(self.limit, self.degrees, (*self.steps[:powers], *rest))
+        steps = (*self.steps[:powers], *rest)
+        return Program(self.limit, self.degrees, self.known, steps)
 
 
 _SQUARE = Step((), (1.0,), (1.0,))  # A²
 _CUBE = Step((), (0.0, 1.0), (1.0,))  # A³
 _THIRD = (0.0, 0.0, 1.0)
 _SIXTH = Step((), _THIRD, _THIRD)  # A⁶
-
-
-_TWELFTH = (-0.16147740954600604, -0.019276415427985857, -0.0065081394658218197)
+_MIXED = Step((), (0.0, 1.0), (0.10364139743640501, 0.02609335942684373))  # A³, A⁴
+_TWELFTH = (-0.16627053646362447, -0.019090323948851677, -0.006467886290471509)
 
 SINGLE = (
     Program(
         0.08,
         (1, 2),
+        2,
         (
             _SQUARE,
             Step(
@@ -99,37 +104,39 @@ SINGLE = (
         ),
     ),
     Program(
-        1.0,
+        1.25,
         (1, 2),
+        3,
         (
             _SQUARE,
-            Step((), (0.0, 1.0), (0.10461919276006633, 0.026246185209736941)),
+            _MIXED,
             Step(
-                (0.99999990524943393, 0.49999997362171768, 0.55004185482913271),
-                (0.0, 0.66256216525458575, 1.0),
-                (0.16469468443454989, 0.015092515943963566, 0.035016001384638251),
+                (0.99999888938909223, 0.49999972113528929, 0.54279225191465541),
+                (0.0, 0.67162822672636457, 1.0),
+                (0.16438159434757663, 0.0155822259226982, 0.03468612589760039),
             ),
         ),
     ),
     Program(
-        2.8,
+        2.9,
         (1, 2, 3),
+        3,
         (
             _SQUARE,
             _CUBE,
             Step(
-                (0.077303283844149891, 0.072532606777184495, 0.0046399702982671562),
+                (0.07588696901089069, 0.06993734999340732, 0.004493660988050381),
                 _TWELFTH,
                 _TWELFTH,
             ),
             Step(
                 (
-                    0.57340882689339999,
-                    -0.13529679005385376,
-                    -0.020015877569585513,
-                    5.5184081183684364,
+                    0.5845373402214277,
+                    -0.12321371004582748,
+                    -0.017480655042236778,
+                    5.474752187655159,
                 ),
-                (1.1016893084764999, 0.03676803801834622, 0.013170239176232021, 1.0),
+                (1.0965088852768345, 0.03924003279064292, 0.013315815332310639, 1.0),
                 (0.0, 0.0, 0.0, 1.0),
             ),
         ),
@@ -140,6 +147,7 @@ DOUBLE = (
     Program(
         2.0,
         (1, 2, 3, 6),
+        4,
         (
             _SQUARE,
             _CUBE,

@@ -22,7 +22,11 @@ from torch.nn.functional import pad
 
 from ..errors import InvalidTensorError
 from .cayley import cayley_signs
-from .exponential import matrix_exponential, skew_exponential
+from .exponential import (
+    matrix_exponential,
+    skew_exponential,
+    skew_exponential_lower,
+)
 from .logarithm import skew_logarithm
 from .orthonormal import complete
 from .precision import double
@@ -81,7 +85,7 @@ def thin_exponential_lower(X: Tensor) -> Tensor:
     require_columns(X, X)
     n, k = X.shape[-2:]
     if n == k:
-        return skew_exponential(lower_skew(X))
+        return skew_exponential_lower(X)
     if n < _THIN * k:
         return skew_exponential(lower_skew(pad(X, (0, n - k))))[..., :k]
     upper, lower = X.split([k, n - k], -2)

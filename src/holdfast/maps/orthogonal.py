@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..core.parametrization import Parametrization
-from ..linalg.cayley import cayley_transform
+from ..linalg.cayley import cayley_transform_lower
+from ..linalg.exponential import skew_exponential_lower
 from ..linalg.householder import diagonal_signs, reflections, reflectors
 from ..linalg.orthonormal import complete, polish, positive_qr
 from ..linalg.precision import double, full_precision
 from ..linalg.stiefel_exponential import thin_exponential_lower
 from ..linalg.structure import (
-    lower_skew,
     positive_signs,
     require_matrix,
     tall,
@@ -113,8 +113,11 @@ class Orthogonal(Parametrization):
         return around_base(X, base, self._around, lower_slope, lower_triangle)
 
     def _around(self, X: Tensor, base: Tensor | None) -> Tensor:
-        if self.orthogonal_map == "cayley" and X.shape[-2] == X.shape[-1]:
-            return cayley_transform(lower_skew(X), base)
+        square = X.shape[-2] == X.shape[-1]
+        if self.orthogonal_map == "cayley" and square:
+            return cayley_transform_lower(X, base)
+        if self.orthogonal_map == "matrix_exp" and square:
+            return skew_exponential_lower(X, base)
         Q = self._around_identity(X)
         return Q if base is None else base @ Q
 
