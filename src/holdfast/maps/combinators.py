@@ -284,7 +284,7 @@ def _scale(weight: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor]:
     """Return c > 0 and P of a set such that c P is next to the weight."""
     W = double(weight)
     P = constraint.project(W)
-    batch = constraint.residual(torch.empty_like(weight, device="meta")).ndim
+    batch = constraint.residual(W).ndim  # one residual for each matrix
     dims = (-2, -1) if batch else tuple(range(W.ndim))
     square = (P.conj() * P).real.sum(dims, keepdim=bool(batch))
     inner = (P.conj() * W).real.sum(dims, keepdim=bool(batch))

@@ -42,12 +42,12 @@ class Orthogonal(Constraint):
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest such matrix, the orthogonal factor of polar form."""
         _require(weight.shape, weight.dtype, is_complex=False)
-        return polar(double(weight)).to(weight.dtype)
+        return polar(double(weight)).to(weight.dtype).contiguous()
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return a uniformly distributed one."""
         _require(normal.shape, normal.dtype, is_complex=False)
-        return positive_qr(double(normal)).to(normal.dtype)
+        return positive_qr(double(normal)).to(normal.dtype).contiguous()
 
     def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
         """Return :math:`n(n - 1)/2`."""
@@ -130,12 +130,12 @@ class Unitary(Constraint):
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest such matrix, the unitary factor of polar form."""
         _require(weight.shape, weight.dtype, is_complex=True)
-        return polar(double(weight)).to(weight.dtype)
+        return polar(double(weight)).to(weight.dtype).contiguous()
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return a uniformly distributed one."""
         _require(normal.shape, normal.dtype, is_complex=True)
-        return positive_qr(double(normal)).to(normal.dtype)
+        return positive_qr(double(normal)).to(normal.dtype).contiguous()
 
     def dim(self, shape: Shape, dtype: torch.dtype = torch.complex64) -> int:
         """Return :math:`n^2`."""
@@ -177,12 +177,14 @@ class SpecialUnitary(Constraint):
         That is :math:`Q\,(\det Q)^{-1/n}`, which is near, but not always nearest.
         """
         _require(weight.shape, weight.dtype, is_complex=True)
-        return unit_determinant(polar(double(weight))).to(weight.dtype)
+        Q = unit_determinant(polar(double(weight)))
+        return Q.to(weight.dtype).contiguous()
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return a uniformly distributed one: one of U(n), over its root."""
         _require(normal.shape, normal.dtype, is_complex=True)
-        return unit_determinant(positive_qr(double(normal))).to(normal.dtype)
+        Q = unit_determinant(positive_qr(double(normal)))
+        return Q.to(normal.dtype).contiguous()
 
     def dim(self, shape: Shape, dtype: torch.dtype = torch.complex64) -> int:
         """Return :math:`n^2 - 1`."""
