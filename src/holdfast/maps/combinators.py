@@ -16,26 +16,7 @@ from ..linalg.matricization import Axes, matricize, matricized_shape, tensorize
 from ..linalg.precision import double
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint
-from ..sets.groups import Orthogonal, Unitary
-from ..sets.linear import (
-    Real,
-    SkewMatrices,
-    Sparse,
-    SquareMatrices,
-    SymmetricMatrices,
-    TriangularMatrices,
-)
-from ..sets.orthogonal import Grassmann, ScaledOrthogonal, Stiefel
-
-_ORTHONORMAL = (Stiefel, Grassmann, Orthogonal, Unitary)
-_LINEAR = (
-    Real,
-    SkewMatrices,
-    Sparse,
-    SquareMatrices,
-    SymmetricMatrices,
-    TriangularMatrices,
-)
+from ..sets.linear import Real
 
 
 class Matricized(Parametrization):
@@ -85,12 +66,12 @@ class Matricized(Parametrization):
     @property
     def domain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The tensors that are in the map's domain as a matrix."""
-        return _matricized(self.map.domain, self.rows)
+        return sets.matricized(self.map.domain, self.rows)
 
     @property
     def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The tensors that are in the map's codomain as a matrix."""
-        return _matricized(self.map.codomain, self.rows)
+        return sets.matricized(self.map.codomain, self.rows)
 
     @property
     def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -196,7 +177,7 @@ class Scaled(Parametrization):
         """The multiples of the map's codomain."""
         made = self.map.codomain
         if self.scale is None:
-            return _multiples(made) or Real()
+            return sets.multiples(made) or Real()
         return made if isinstance(made, Real) else sets.Scaled(made, self.scale)
 
     @property
@@ -218,11 +199,13 @@ class Scaled(Parametrization):
         """Check the scale, and bind the map."""
         if self.scale is not None:
             if self.scale == 0 or not math.isfinite(self.scale):
-                raise ValueError(f"Expected a scale other than 0. Got {self.scale}.")
+                raise ValueError(
+                    f"Expected a scale other than 0, and finite. Got {self.scale}."
+                )
             _bind(self.map, weight / self.scale)
             return
         _bind(self.map, weight)
-        if _multiples(self.map.codomain) is None:
+        if sets.multiples(self.map.codomain) is None:
             raise InvalidTensorError(
                 "A scale that is learnt may change its sign, which leads out of "
                 f"{self.map.codomain} of `{type(self.map).__name__}`. Give `scale` a "
@@ -245,7 +228,12 @@ class Scaled(Parametrization):
         except NotImplementedError as error:
             if not says_there_is_none(error, self.map):
                 raise
-            raise NotImplementedError(str(error)) from None
+            if self.scale is not None:
+                raise NotImplementedError(str(error)) from None
+            raise InvalidTensorError(
+                f"`{type(self.map).__name__}` has no right inverse, so that no scale "
+                f"can be found for it. Give `scale` a number. {error}"
+            ) from None
 
     def refine_(self, *originals: Tensor) -> None:
         """Advance the map's state."""
@@ -261,23 +249,6 @@ def _bind(map_: Parametrization, weight: Tensor) -> None:
     map_.bind(weight)
     # `Orthogonal` has signs where torch looks for them, which it cannot do here
     map_._non_persistent_buffers_set = set()
-
-
-def _matricized(constraint: Constraint, rows: Axes) -> Constraint:
-    """Return the tensors that are in a set as matrices."""
-    if isinstance(constraint, Real):
-        return constraint
-    return sets.Matricized(constraint, rows)
-
-
-def _multiples(constraint: Constraint) -> Constraint | None:
-    """Return all multiples of a set's tensors, for sets that have W and -W."""
-    if isinstance(constraint, sets.Matricized):
-        inside = _multiples(constraint.set)
-        return None if inside is None else sets.Matricized(inside, constraint.rows)
-    if isinstance(constraint, _ORTHONORMAL):
-        return ScaledOrthogonal()
-    return constraint if isinstance(constraint, _LINEAR) else None
 
 
 def _scale(weight: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,26 @@ from torch import Tensor
 from ..linalg.matricization import Axes, matricize, matricized_shape, tensorize
 from ..linalg.precision import double
 from .constraint import Constraint, Shape
+from .groups import Orthogonal, Unitary
+from .linear import (
+    Real,
+    SkewMatrices,
+    Sparse,
+    SquareMatrices,
+    SymmetricMatrices,
+    TriangularMatrices,
+)
+from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
+
+_ORTHONORMAL = (Stiefel, Grassmann, Orthogonal, Unitary)
+_LINEAR = (
+    Real,
+    SkewMatrices,
+    Sparse,
+    SquareMatrices,
+    SymmetricMatrices,
+    TriangularMatrices,
+)
 
 
 class Matricized(Constraint):
@@ -95,3 +115,30 @@ class Scaled(Constraint):
     def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
         """Return the dimension of the set."""
         return self.set.dim(shape, dtype)
+
+
+def matricized(constraint: Constraint, rows: Axes) -> Constraint:
+    """Return the tensors that are in a set as matrices.
+
+    Example:
+        >>> matricized(Real(), 0)
+        Real()
+    """
+    if isinstance(constraint, Real):
+        return constraint
+    return Matricized(constraint, rows)
+
+
+def multiples(constraint: Constraint) -> Constraint | None:
+    """Return all multiples of a set's tensors; ``None`` where signs lead out of it.
+
+    Example:
+        >>> multiples(Stiefel())
+        ScaledOrthogonal()
+    """
+    if isinstance(constraint, Matricized):
+        inside = multiples(constraint.set)
+        return None if inside is None else Matricized(inside, constraint.rows)
+    if isinstance(constraint, _ORTHONORMAL):
+        return ScaledOrthogonal()
+    return constraint if isinstance(constraint, _LINEAR) else None
