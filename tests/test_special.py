@@ -182,6 +182,8 @@ def test_a_unitary_matrix_of_another_determinant_is_moved_or_refused():
     Q = sets.SpecialUnitary().sample((3, 3), dtype=torch.complex128)
     host.weight = Q
     assert_close(host.weight, Q)
+    unbound = maps.Orthogonal(special=True)
+    assert_close(unbound(unbound.right_inverse(Q)), Q)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)

@@ -60,7 +60,7 @@ def remove_parametrizations(
             f"`{where()}`: Cannot leave unparametrized (`leave_parametrized=False`) a "
             "tensor that is parametrized in terms of a sequence of tensors."
         )
-    if not leave_parametrized and not getattr(chain, "unsafe", True):
+    if not leave_parametrized and isinstance(chain, ParametrizationList):
         _check_shape(chain, where)
     with torch.no_grad():
         value = chain() if leave_parametrized else chain.original
@@ -79,10 +79,10 @@ def remove_parametrizations(
     return module
 
 
-def _check_shape(chain: Any, where: Callable[[], str]) -> None:
+def _check_shape(chain: ParametrizationList, where: Callable[[], str]) -> None:
     """Refuse to leave an original that does not have the tensor's shape."""
-    shape, expected = tuple(chain.original.shape), tuple(chain.shape)
-    if shape != expected:
+    shape, expected = tuple(chain.originals()[0].shape), tuple(chain.shape)
+    if shape != expected and not chain.unsafe:
         raise ValueError(
             f"`{where()}`: Cannot leave unparametrized (`leave_parametrized=False`) a "
             f"tensor of shape {expected}, whose original has shape {shape}."

@@ -109,6 +109,7 @@ class Matricized(Parametrization):
 
     def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return what the map's right inverse makes of the matrix."""
+        self.shape = tuple(weight.shape)
         try:
             return self.map.right_inverse(matricize(weight, self.rows).contiguous())
         except NotImplementedError as error:

@@ -176,6 +176,7 @@ class Orthogonal(Parametrization):
         """Move the base, or set the signs, and return the coordinates."""
         _check(weight, self.orthogonal_map, special=self.special)
         if self.special:
+            self.unitary = weight.is_complex()
             self.codomain.require(weight)
         W = tall(weight)
         if self.use_trivialization:
