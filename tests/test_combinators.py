@@ -189,7 +189,8 @@ def test_an_error_of_the_same_type_in_a_right_inverse_is_an_error():
         assert "no kernel" in refused(torch.randn(2, 2), outer, NotImplementedError)
 
 
-def test_moving_state_moves_once_in_a_forward():
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_moving_state_moves_once_in_a_forward(scale):
     """As that of the same map on the matrix itself, and never on a read."""
     torch.manual_seed(0)
     plain, kernel = nn.Linear(18, 4, bias=False), nn.Conv2d(2, 4, 3, bias=False)
@@ -197,16 +198,16 @@ def test_moving_state_moves_once_in_a_forward():
         kernel.weight.copy_(plain.weight.reshape(4, 2, 3, 3))
     for module, link in (
         (plain, maps.SpectralNorm()),
-        (kernel, maps.Matricized(maps.SpectralNorm())),
+        (kernel, maps.Scaled(maps.Matricized(maps.SpectralNorm()), scale)),
     ):
         torch.manual_seed(1)
         holdfast.register_parametrization(module, "weight", link)
     for _ in range(3):
         plain(torch.randn(1, 18))
         kernel(torch.randn(1, 2, 3, 3))
-        inner = kernel.parametrizations.weight[0].map
+        inner = kernel.parametrizations.weight[0].map.map
         moved = inner._u.clone()
-        assert_close(kernel.weight.flatten(1), plain.weight)
+        assert_close(kernel.weight.flatten(1), scale * plain.weight)
         assert torch.equal(inner._u, moved)
     assert inner.advanced_by_host
     holdfast.remove_parametrizations(kernel, "weight")
