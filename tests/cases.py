@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import holdfast
-from holdfast import Parametrization, maps, sets
+from holdfast import Parametrization, linalg, maps, sets
 
 Shape = tuple[int, ...]
 Chain = list[Parametrization]
@@ -28,7 +28,8 @@ TENSORS: tuple[Shape, ...] = (*MATRICES, (6,), (4, 2, 3, 3))
 PLAIN: tuple[Shape, ...] = ((4, 4), (5, 3), (3, 5))
 
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-ALL = (*REAL, torch.complex64, torch.complex128)
+COMPLEX = (torch.complex64, torch.complex128)
+ALL = (*REAL, *COMPLEX)
 
 # How far the value of a chain may be from the one asked for, entry by entry, and how
 # far from its set. Single precision: the issue's own threshold.
@@ -71,8 +72,10 @@ class Case:
     def draw(
         self, shape: Shape, dtype: torch.dtype = torch.float64
     ) -> tuple[Tensor, ...]:
-        """Return random originals."""
-        return tuple(torch.randn(s, dtype=dtype) for s in self.originals(shape))
+        """Return random originals; all but the last are lengths or scales, so real."""
+        *real, last = self.originals(shape)
+        scales = (torch.randn(s, dtype=dtype.to_real()) for s in real)
+        return (*scales, torch.randn(last, dtype=dtype))
 
     def bound(self, shape: Shape, dtype: torch.dtype = torch.float64) -> Chain:
         """Return the maps, bound to a random tensor as a registration would."""
@@ -131,6 +134,16 @@ def _lengths(dim: int | None) -> Callable[[Shape], Sequence[Shape]]:
     return shapes
 
 
+def _matrix(dim: int) -> Callable[[Shape], Sequence[Shape]]:
+    """Return the shape of a tensor as one matrix with the given dimension as rows."""
+    return lambda shape: (linalg.matricized_shape(shape, dim),)
+
+
+def _with_scale(shape: Shape) -> Sequence[Shape]:
+    batch = shape[:-2]
+    return ((*batch, 1, 1) if batch else (), shape)
+
+
 def _always(constraint: sets.Constraint) -> Callable[[Shape], sets.Constraint]:
     return lambda shape: constraint
 
@@ -143,6 +156,7 @@ _AS_TORCH = {
 _ONE_SLICE = {
     "batch": "the tensor is one matrix, or slices of any number of dimensions"
 }
+_ONE_MATRIX = {"batch": "the whole tensor is one matrix"}
 _ESTIMATE = {
     **_ONE_SLICE,
     "image": "the norm is estimated: test_the_spectral_norm_converges_to_one",
@@ -213,6 +227,124 @@ CASES = (
         lambda _: [maps.Orthogonal("householder", use_trivialization=False)],
         _STIEFEL,
         dtypes=REAL,
+    ),
+    *(
+        Case(
+            f"special {kind}",
+            lambda _, kind=kind: [maps.Orthogonal(kind, special=True)],
+            _always(sets.SpecialOrthogonal()),
+            SQUARE,
+            REAL,
+        )
+        for kind in ("matrix_exp", "cayley", "householder")
+    ),
+    *(
+        Case(
+            f"special {kind} without base",
+            lambda _, kind=kind: [
+                maps.Orthogonal(kind, use_trivialization=False, special=True)
+            ],
+            _always(sets.SpecialOrthogonal()),
+            SQUARE,
+            REAL,
+            exceptions={} if kind == "householder" else _AS_TORCH,
+        )
+        for kind in ("matrix_exp", "cayley", "householder")
+    ),
+    Case(
+        "special unitary",
+        lambda _: [maps.Orthogonal(special=True)],
+        _always(sets.SpecialUnitary()),
+        SQUARE,
+        COMPLEX,
+    ),
+    Case(
+        "special unitary without base",
+        lambda _: [maps.Orthogonal(use_trivialization=False, special=True)],
+        _always(sets.SpecialUnitary()),
+        SQUARE,
+        COMPLEX,
+        exceptions=_AS_TORCH,
+    ),
+    Case("polar", lambda _: [maps.Polar()], _STIEFEL),
+    *(
+        Case(
+            f"matricized thin cayley {dim}",
+            lambda _, dim=dim: [maps.Matricized(maps.ThinOrthogonal(), dim)],
+            _always(sets.Matricized(sets.Stiefel(), dim)),
+            TENSORS,
+            originals=_matrix(dim),
+            exceptions=_ONE_MATRIX,
+        )
+        for dim in (0, -1)
+    ),
+    Case(
+        "matricized householder without base",
+        lambda _: [
+            maps.Matricized(maps.Orthogonal("householder", use_trivialization=False))
+        ],
+        _always(sets.Matricized(sets.Stiefel())),
+        TENSORS,
+        REAL,
+        originals=_matrix(0),
+        exceptions=_ONE_MATRIX,
+    ),
+    Case(
+        "matricized without right inverse",
+        lambda _: [
+            maps.Matricized(maps.Orthogonal("cayley", use_trivialization=False), -1)
+        ],
+        _always(sets.Matricized(sets.Stiefel(), -1)),
+        TENSORS,
+        originals=_matrix(-1),
+        exceptions={**_AS_TORCH, **_ONE_MATRIX},
+    ),
+    Case(
+        "matricized weight norm",
+        lambda _: [maps.Matricized(maps.WeightNorm(), -1)],
+        _always(sets.Real()),
+        TENSORS,
+        originals=lambda shape: _lengths(0)(_matrix(-1)(shape)[0]),
+        exceptions=_ONE_MATRIX,
+    ),
+    Case(
+        "scaled orthogonal",
+        lambda _: [maps.Scaled(maps.Orthogonal("cayley"))],
+        _always(sets.ScaledOrthogonal()),
+        originals=_with_scale,
+    ),
+    Case(
+        "scaled polar",
+        lambda _: [maps.Scaled(maps.Polar())],
+        _always(sets.ScaledOrthogonal()),
+        originals=_with_scale,
+    ),
+    Case(
+        "scaled skew",
+        lambda _: [maps.Scaled(maps.Skew())],
+        _always(sets.SkewMatrices()),
+        SQUARE,
+        originals=_with_scale,
+    ),
+    Case(
+        "scaled matricized",
+        lambda _: [maps.Scaled(maps.Matricized(maps.ThinOrthogonal()))],
+        _always(sets.Matricized(sets.ScaledOrthogonal())),
+        TENSORS,
+        originals=lambda shape: ((), *_matrix(0)(shape)),
+        exceptions=_ONE_MATRIX,
+    ),
+    Case(
+        "tripled",
+        lambda _: [maps.Scaled(maps.ThinOrthogonal("matrix_exp"), -3.0)],
+        _always(sets.Scaled(sets.Stiefel(), -3.0)),
+    ),
+    Case(
+        "doubled rotation",
+        lambda _: [maps.Scaled(maps.Orthogonal(special=True), 2.0)],
+        _always(sets.Scaled(sets.SpecialOrthogonal(), 2.0)),
+        SQUARE,
+        REAL,
     ),
     *(
         Case(

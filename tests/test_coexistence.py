@@ -349,7 +349,11 @@ def registered(
     register: Callable[..., nn.Module] = holdfast.register_parametrization,
 ) -> nn.Module:
     """Register a built-in map, after the one that leads into its domain."""
-    arguments = {"Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()}}
+    arguments = {
+        "Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()},
+        "Matricized": lambda: {"map": holdfast.maps.ThinOrthogonal(), "rows": 1},
+        "Scaled": lambda: {"map": holdfast.maps.ThinOrthogonal("matrix_exp")},
+    }
     if name in SECOND:
         register(layer, "weight", holdfast.maps.Skew())
     link = MAPS[name](**arguments.get(name, dict)())

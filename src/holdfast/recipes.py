@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from .core.classes import chain_of
 from .core.registration import register_parametrization
 from .errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
+from .linalg.matricization import matricized_shape
+from .maps.combinators import Matricized
 from .maps.norm import SpectralNorm, WeightNorm
 from .maps.orthogonal import Orthogonal, OrthogonalMap
 from .maps.thin import ThinMap, ThinOrthogonal
@@ -27,6 +29,8 @@ def orthogonal(
     orthogonal_map: str | None = None,
     *,
     use_trivialization: bool = True,
+    special: bool = False,
+    axes: int | tuple[int, ...] | None = None,
 ) -> nn.Module:
     r"""Give a weight orthonormal columns, or rows where it is wide.
 
@@ -34,7 +38,8 @@ def orthogonal(
         Q^H Q = I \text{ for } n \ge k, \qquad Q Q^H = I \text{ for } n < k
 
     A weight that has them already is kept; any other is made so by QR. A tensor of more
-    than two dimensions is a batch of matrices.
+    than two dimensions is a batch of matrices, as in torch, unless ``axes`` makes it
+    one matrix.
 
     Args:
         module: the module that owns the weight.
@@ -48,14 +53,22 @@ def orthogonal(
             ones), but torch does not load it: for that, name a map of torch's.
         use_trivialization: keep an n x n base point, which makes every such matrix
             assignable to torch's maps; to the thin ones they are anyway.
+        special: only determinant 1, of a square matrix and a map of torch's, see
+            `maps.Orthogonal`.
+        axes: the dimension, or dimensions, that become the rows of one matrix, of which
+            all others are the columns: 0 for the kernel of a convolution. See
+            `maps.Matricized`.
 
     Returns:
         The module.
 
     Raises:
         UnknownTensorError: the module has no such tensor.
-        InvalidTensorError: it is not a matrix, or complex with ``"householder"``.
-        ValueError: ``orthogonal_map`` is none of the five.
+        InvalidTensorError: it is not a matrix, complex with ``"householder"``, or not
+            square with ``special``.
+        IndexError: ``axes`` is out of range.
+        ValueError: ``orthogonal_map`` is none of the five, or a thin one with
+            ``special``; or ``axes`` names a dimension twice.
 
     Example:
         >>> import torch, holdfast
@@ -63,9 +76,11 @@ def orthogonal(
         >>> torch.allclose(layer.weight.T @ layer.weight, torch.eye(3), atol=1e-6)
         True
     """
-    _tensor(module, name)
+    shape = tuple(_tensor(module, name).shape)
+    if axes is not None:
+        shape = matricized_shape(shape, axes)
     if orthogonal_map is None:
-        orthogonal_map = _choice(module, name)
+        orthogonal_map = "matrix_exp" if special else _choice(module, name, shape)
     if orthogonal_map not in _ORTHOGONAL_MAPS:
         names = ", ".join(f'"{known}"' for known in _ORTHOGONAL_MAPS)
         raise ValueError(
@@ -73,10 +88,16 @@ def orthogonal(
             f"Got: {orthogonal_map}."
         )
     if orthogonal_map.startswith(_THIN):
-        thin = cast("ThinMap", orthogonal_map.removeprefix(_THIN))
-        return register_parametrization(module, name, ThinOrthogonal(thin))
-    kind = cast("OrthogonalMap", orthogonal_map)
-    map_ = Orthogonal(kind, use_trivialization=use_trivialization)
+        if special:
+            raise ValueError(
+                f"`{path_of(module, name)}`: special=True takes a map for square "
+                f'matrices, such as "matrix_exp". Got: {orthogonal_map}.'
+            )
+        map_ = ThinOrthogonal(cast("ThinMap", orthogonal_map.removeprefix(_THIN)))
+    else:
+        kind = cast("OrthogonalMap", orthogonal_map)
+        map_ = Orthogonal(kind, use_trivialization=use_trivialization, special=special)
+    map_ = map_ if axes is None else Matricized(map_, axes)
     return register_parametrization(module, name, map_)
 
 
@@ -152,16 +173,14 @@ def spectral_norm(
     return register_parametrization(module, name, map_)
 
 
-def _choice(module: nn.Module, name: str) -> str:
+def _choice(module: nn.Module, name: str, shape: tuple[int, ...]) -> str:
     """Return the map that torch takes for square matrices, the fastest for others."""
-    weight = _tensor(module, name)
-    if weight.ndim < 2:
+    if len(shape) < 2:
         raise InvalidTensorError(
             f"`{path_of(module, name)}`: Expected a matrix or batch of matrices. "
-            f"Got a tensor of {weight.ndim} dimensions."
+            f"Got a tensor of {len(shape)} dimensions."
         )
-    square = weight.shape[-2] == weight.shape[-1]
-    return "matrix_exp" if square else "thin_cayley"
+    return "matrix_exp" if shape[-2] == shape[-1] else "thin_cayley"
 
 
 def _tensor(module: nn.Module, name: str) -> Tensor:

@@ -122,7 +122,7 @@ class Parametrization(nn.Module):
             f"{name}={value!r}"
             for name, value in self.spec().items()
             if isinstance(value, str)
-            or (not isinstance(value, Tensor) and value != defaults[name])
+            or (not isinstance(value, Tensor | nn.Module) and value != defaults[name])
         )
 
     @classmethod

@@ -14,6 +14,7 @@ from torch import nn
 from .calling import call
 from .chain import ParametrizationList
 from .parametrization import Parametrization
+from .sharing import parts_of
 from .torch_state import in_backward_pass
 
 
@@ -22,8 +23,8 @@ def refine_on_forward(module: nn.Module) -> None:
     chains: Any = module._modules.get("parametrizations")
     moving = [c for c in getattr(chains, "_modules", {}).values() if movers(c)]
     for chain in moving:
-        for map_ in movers(chain):
-            map_.__dict__["advanced_by_host"] = True
+        for part in [part for map_ in movers(chain) for part in parts_of(map_)]:
+            part.__dict__["advanced_by_host"] = True
         chain.__dict__["_refined"] = (chain.versions(), None)
         chain.note_special()
     if not moving and _refine not in module._forward_pre_hooks.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
 from .placement import detach, note_successors, undone_on_failure
 from .refinement import movers
-from .sharing import disown
+from .sharing import disown, parts_of
 from .transaction import write
 
 
@@ -36,7 +37,8 @@ def remove_parametrizations(
 
     Raises:
         UnknownTensorError: the tensor is not parametrized.
-        ValueError: ``leave_parametrized=False`` and there are several originals.
+        ValueError: ``leave_parametrized=False`` and there are several originals, or
+            one of another shape.
 
     Example:
         >>> import torch, holdfast
@@ -58,6 +60,8 @@ def remove_parametrizations(
             f"`{where()}`: Cannot leave unparametrized (`leave_parametrized=False`) a "
             "tensor that is parametrized in terms of a sequence of tensors."
         )
+    if not leave_parametrized and isinstance(chain, ParametrizationList):
+        _check_shape(chain, where)
     with torch.no_grad():
         value = chain() if leave_parametrized else chain.original
     tensor, originals = _plain_again(chain, value)
@@ -67,11 +71,22 @@ def remove_parametrizations(
             write(tensor, value)
     if isinstance(chain, ParametrizationList):
         disown(chain)
-        for map_ in () if chain._shared else movers(chain):
-            map_.__dict__.pop("advanced_by_host", None)
+        moving = [] if chain._shared else movers(chain)
+        for part in [part for map_ in moving for part in parts_of(map_)]:
+            part.__dict__.pop("advanced_by_host", None)
     for original in () if getattr(chain, "_shared", False) else originals:
         note_successors(original, [tensor])
     return module
+
+
+def _check_shape(chain: ParametrizationList, where: Callable[[], str]) -> None:
+    """Refuse to leave an original that does not have the tensor's shape."""
+    shape, expected = tuple(chain.originals()[0].shape), tuple(chain.shape)
+    if shape != expected and not chain.unsafe:
+        raise ValueError(
+            f"`{where()}`: Cannot leave unparametrized (`leave_parametrized=False`) a "
+            f"tensor of shape {expected}, whose original has shape {shape}."
+        )
 
 
 def _plain_again(chain: Any, value: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -19,10 +19,16 @@ from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
 from .logarithm import signed_logarithm, skew_logarithm
 from .lyapunov_equation import lyapunov
+from .matricization import matricize, matricized_shape, tensorize
 from .norms import axis, divide, norm_except, rescale
 from .orthonormal import complete, orthogonality, polish, positive_qr
-from .polar_factor import polar, polar_by_products
-from .power import matricize, power_iteration, rayleigh
+from .polar_factor import (
+    nearest_rotation,
+    polar,
+    polar_by_products,
+    unit_determinant,
+)
+from .power import power_iteration, rayleigh
 from .precision import double, full_precision
 from .stiefel_exponential import (
     thin_exponential,
@@ -38,6 +44,7 @@ from .structure import (
     skew,
     symmetric,
     tall,
+    traceless,
     turned_like,
 )
 from .thin import thin_cayley, thin_cayley_at, thin_cayley_lower
@@ -64,7 +71,9 @@ __all__ = [
     "lower_skew",
     "lyapunov",
     "matricize",
+    "matricized_shape",
     "matrix_exponential",
+    "nearest_rotation",
     "norm_except",
     "orthogonality",
     "polar",
@@ -88,6 +97,7 @@ __all__ = [
     "symmetric_exponential",
     "symmetric_logarithm",
     "tall",
+    "tensorize",
     "thin_cayley",
     "thin_cayley_at",
     "thin_cayley_inverse",
@@ -99,5 +109,7 @@ __all__ = [
     "thin_exponential_lower",
     "thin_logarithm",
     "tolerance",
+    "traceless",
     "turned_like",
+    "unit_determinant",
 ]

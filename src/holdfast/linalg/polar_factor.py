@@ -102,3 +102,48 @@ def polar_by_products(W: Tensor) -> Tensor:
         A = Q.mH @ Q
         Q = add_product(Q, Q, add_product(A, A, A, alpha=c, beta=b), beta=a)
     return polish(Q, steps=1)
+
+
+def nearest_rotation(W: Tensor) -> Tensor:
+    r"""Return the orthogonal matrix of determinant 1 nearest to a square real W.
+
+    .. math::
+        U\, \mathrm{diag}(1, \dots, 1, \det U V^T)\, V^T, \qquad W = U \Sigma V^T
+
+    It is the polar factor, with the direction of the smallest singular value turned
+    round where that has determinant -1. It is made for projections: the derivative is
+    that of the decomposition, infinite where singular values are the same.
+
+    Shape: ``(*batch, n, n) -> (*batch, n, n)``.
+
+    Example:
+        >>> import torch
+        >>> nearest_rotation(torch.diag(torch.tensor([-1.0, 3.0])))
+        tensor([[1., 0.],
+                [0., 1.]])
+
+    References:
+        Kabsch, A Solution for the Best Rotation to Relate Two Sets of Vectors, 1976,
+        https://doi.org/10.1107/S0567739476001873
+    """
+    U, _, Vh = torch.linalg.svd(W)
+    signs = torch.linalg.det(U @ Vh).sign()
+    last = U[..., -1:] * signs[..., None, None]
+    return torch.cat([U[..., :-1], last], -1) @ Vh
+
+
+def unit_determinant(Q: Tensor) -> Tensor:
+    r"""Return :math:`Q\, (\det Q)^{-1/n}`, which has determinant 1, for a unitary Q.
+
+    The root is the one nearest to 1.
+
+    Shape: ``(*batch, n, n) -> (*batch, n, n)``, complex.
+
+    Example:
+        >>> import torch
+        >>> Q = unit_determinant(torch.diag(torch.tensor([1j, 1.0])))
+        >>> torch.linalg.det(Q).real.round()
+        tensor(1.)
+    """
+    phase = torch.linalg.slogdet(Q).sign.angle() / max(1, Q.shape[-1])
+    return Q * torch.polar(torch.ones_like(phase), -phase)[..., None, None]

@@ -5,19 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .norms import axis
 from .precision import full_precision
-
-
-def matricize(W: Tensor, dim: int) -> Tensor:
-    """Return W as one matrix with dimension ``dim`` as its rows.
-
-    Example:
-        >>> import torch
-        >>> matricize(torch.zeros(2, 3, 5), 1).shape
-        torch.Size([3, 10])
-    """
-    return W.movedim(axis(dim, W.ndim), 0).flatten(1)
 
 
 @full_precision

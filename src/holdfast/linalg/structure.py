@@ -181,3 +181,21 @@ def lower_skew(X: Tensor) -> Tensor:
     """
     require_square(X)
     return _lower_skew(X)
+
+
+def traceless(X: Tensor) -> Tensor:
+    r"""Return ``X`` less the mean of its diagonal, so that the trace is zero.
+
+    Then ``lower_skew`` of it has none either, and an exponential of determinant 1.
+
+    Example:
+        >>> import torch
+        >>> traceless(torch.diag(torch.tensor([3.0, 1.0])))
+        tensor([[ 1.,  0.],
+                [ 0., -1.]])
+    """
+    require_square(X)
+    diagonal = X.diagonal(dim1=-2, dim2=-1)
+    # a sum over a number, which is zero and not NaN for no entries at all
+    mean = diagonal.sum(-1, keepdim=True) / max(1, X.shape[-1])
+    return X - torch.diag_embed(mean.expand_as(diagonal))

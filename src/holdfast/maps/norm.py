@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
+from ..linalg.matricization import matricize
 from ..linalg.norms import axis, divide, norm_except, rescale
-from ..linalg.power import matricize, power_iteration, rayleigh
+from ..linalg.power import power_iteration, rayleigh
 from ..linalg.precision import full_precision
 from ..sets.spectral import SpectralSphere
 

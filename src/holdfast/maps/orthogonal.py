@@ -8,21 +8,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..core.parametrization import Parametrization
+from ..core.parametrization import Outside, Parametrization
+from ..errors import InvalidTensorError
 from ..linalg.cayley import cayley_transform_lower
 from ..linalg.exponential import skew_exponential_lower
 from ..linalg.householder import diagonal_signs, reflections, reflectors
 from ..linalg.orthonormal import complete, polish, positive_qr
+from ..linalg.polar_factor import unit_determinant
 from ..linalg.precision import double, full_precision
 from ..linalg.stiefel_exponential import thin_exponential_lower
 from ..linalg.structure import (
     positive_signs,
     require_matrix,
     tall,
+    traceless,
     turned_like,
 )
 from ..linalg.thin import thin_cayley_lower
 from ..linalg.trivialization import around_base, lower_slope, lower_triangle
+from ..sets.constraint import Constraint
+from ..sets.groups import SpecialOrthogonal, SpecialUnitary
 from ..sets.orthogonal import Stiefel
 from .householder import require_real, write_signs
 
@@ -52,6 +57,9 @@ class Orthogonal(Parametrization):
         orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``, which is
             for real matrices.
         use_trivialization: keep a base point B, as the buffer ``base``.
+        special: only matrices of determinant 1, which are square. Registration moves
+            the value to such a one; others cannot be assigned. Complex ones need
+            ``"matrix_exp"``, of which the skew matrix then has no trace.
 
     Shape:
         ``(*batch, n, k) -> (*batch, n, k)``.
@@ -73,26 +81,42 @@ class Orthogonal(Parametrization):
 
     base: Tensor | None
     signs: Tensor | None
-    codomain = Stiefel()
     deterministic = True
-    outside = "project"
+
+    # which of the two groups `special` means: `bind` sees the tensor
+    unitary = False
 
     def __init__(
         self,
         orthogonal_map: OrthogonalMap = "matrix_exp",
         *,
         use_trivialization: bool = True,
+        special: bool = False,
     ) -> None:
         super().__init__()
         self.orthogonal_map: OrthogonalMap = orthogonal_map
         self.use_trivialization = use_trivialization
+        self.special = special
         self.register_buffer("base", None)
         # torch keeps them on the diagonal of the original, and so does a state dict
         self.register_buffer("signs", None, persistent=False)
 
+    @property
+    def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Orthonormal columns or rows, or one of the groups of determinant 1."""
+        if self.special:
+            return SpecialUnitary() if self.unitary else SpecialOrthogonal()
+        return Stiefel()
+
+    @property
+    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Other matrices are made orthonormal, but not of another determinant."""
+        return "error" if self.special else "project"
+
     def bind(self, weight: Tensor) -> None:
         """Start at the identity."""
-        _check(weight, self.orthogonal_map)
+        _check(weight, self.orthogonal_map, special=self.special)
+        self.unitary = weight.is_complex()
         batch, (n, k) = weight.shape[:-2], weight.shape[-2:]
         if self.use_trivialization:
             identity = torch.eye(max(n, k), dtype=weight.dtype, device=weight.device)
@@ -108,6 +132,7 @@ class Orthogonal(Parametrization):
     def _value(self, X: Tensor) -> Tensor:
         """Return the value, which is at hand for coordinates zero."""
         base = None if self.base is None else self.base.to(X.dtype)
+        X = traceless(X) if self.special and self.unitary else X
         if base is None or self.orthogonal_map == "householder":
             return self._around(X, base)
         return around_base(X, base, self._around, lower_slope, lower_triangle)
@@ -146,11 +171,16 @@ class Orthogonal(Parametrization):
         """Return the square matrix of which the value is a part."""
         X = tall(X)
         Q = self._value(pad(X, (0, X.shape[-2] - X.shape[-1])))
-        return polish(Q, 1) if repair else Q
+        Q = polish(Q, 1) if repair else Q
+        # the phases of many rounded factors add up as their lengths do
+        return unit_determinant(Q) if repair and self.special and self.unitary else Q
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Move the base, or set the signs, and return the coordinates."""
-        _check(weight, self.orthogonal_map)
+        _check(weight, self.orthogonal_map, special=self.special)
+        if self.special:
+            self.unitary = weight.is_complex()
+            self.codomain.require(weight)
         W = tall(weight)
         if self.use_trivialization:
             if not self.codomain.contains(weight):
@@ -194,7 +224,7 @@ def _zero(X: Tensor) -> Tensor:
     return -torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device).expand_as(X)
 
 
-def _check(weight: Tensor, orthogonal_map: str) -> None:
+def _check(weight: Tensor, orthogonal_map: str, *, special: bool) -> None:
     """Refuse what is no matrix, no map, and complex reflections."""
     require_matrix(weight)
     if orthogonal_map not in get_args(OrthogonalMap):
@@ -204,3 +234,20 @@ def _check(weight: Tensor, orthogonal_map: str) -> None:
         )
     if orthogonal_map == "householder":
         require_real(weight)
+    if special:
+        _check_special(weight, orthogonal_map)
+
+
+def _check_special(weight: Tensor, orthogonal_map: str) -> None:
+    """Refuse what has no determinant, and the map that does not keep it."""
+    if weight.shape[-2] != weight.shape[-1]:
+        raise InvalidTensorError(
+            "special=True asks for determinant 1, which only square matrices have. Got "
+            f"shape {tuple(weight.shape)}. Leave it out: other matrices with "
+            "orthonormal columns or rows are all connected."
+        )
+    if weight.is_complex() and orthogonal_map == "cayley":
+        raise InvalidTensorError(
+            "The Cayley transform of a complex matrix without trace does not have "
+            'determinant 1. Use "matrix_exp" for special=True.'
+        )

@@ -1,7 +1,9 @@
 """What holds: sets of tensors with residual, contains, project, sample and dim."""
 
+from .combinators import Matricized, Scaled
 from .constraint import Constraint
 from .definite import SymmetricPositiveDefinite
+from .groups import Orthogonal, SpecialOrthogonal, SpecialUnitary, Unitary
 from .invertible import GeneralLinear
 from .linear import (
     Real,
@@ -11,15 +13,22 @@ from .linear import (
     SymmetricMatrices,
     TriangularMatrices,
 )
-from .orthogonal import Stiefel
+from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .spectral import SpectralBall, SpectralSphere
 
 __all__ = [
     "Constraint",
     "GeneralLinear",
+    "Grassmann",
+    "Matricized",
+    "Orthogonal",
     "Real",
+    "Scaled",
+    "ScaledOrthogonal",
     "SkewMatrices",
     "Sparse",
+    "SpecialOrthogonal",
+    "SpecialUnitary",
     "SpectralBall",
     "SpectralSphere",
     "SquareMatrices",
@@ -27,4 +36,5 @@ __all__ = [
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
     "TriangularMatrices",
+    "Unitary",
 ]
