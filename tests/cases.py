@@ -274,3 +274,9 @@ def over(
         return pytest.mark.parametrize("case", covered, ids=str)(run)
 
     return decorate
+
+
+# The rows of each family stand in a file of their own, which takes `Case` from here.
+from cases_sparse import SPARSE  # noqa: E402
+
+CASES = (*CASES, *SPARSE)

@@ -10,6 +10,14 @@ from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
 from .logarithm import signed_logarithm, skew_logarithm
 from .lyapunov_equation import lyapunov
+from .magnitudes import (
+    cubic_sparsity,
+    keep_masked,
+    keep_straight_through,
+    largest,
+    largest_of_groups,
+    require_groups,
+)
 from .norms import axis, divide, norm_except, rescale
 from .orthonormal import complete, orthogonality, polish, positive_qr
 from .polar_factor import polar, polar_by_products
@@ -46,11 +54,16 @@ __all__ = [
     "cayley_signs",
     "cayley_transform",
     "complete",
+    "cubic_sparsity",
     "diagonal_signs",
     "divide",
     "double",
     "full_precision",
     "inverse_by_products",
+    "keep_masked",
+    "keep_straight_through",
+    "largest",
+    "largest_of_groups",
     "lower_skew",
     "lyapunov",
     "matricize",
@@ -66,6 +79,7 @@ __all__ = [
     "rayleigh",
     "reflections",
     "reflectors",
+    "require_groups",
     "require_matrix",
     "require_square",
     "rescale",

@@ -12,11 +12,14 @@ from .linear import (
     TriangularMatrices,
 )
 from .orthogonal import Stiefel
+from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
 
 __all__ = [
     "Constraint",
     "GeneralLinear",
+    "KSparse",
+    "NMSparse",
     "Real",
     "SkewMatrices",
     "Sparse",
