@@ -14,9 +14,9 @@ from ..maps.gradual import GradualTopK
 class Sparsify:
     r"""Advance the schedules of sparse weights by one after every step of an optimizer.
 
-    It concerns weights with a `maps.GradualTopK` whose originals this optimizer moves;
-    a schedule that several weights share advances once. How far it is stands in the
-    maps' buffers, and so in the model's state dict: there is nothing else to save.
+    It concerns weights with a `maps.GradualTopK` whose originals this optimizer moves.
+    How far they are stands in the maps' buffers, and so in the model's state dict:
+    there is nothing else to save.
 
     Args:
         model: the model.
@@ -45,16 +45,14 @@ class Sparsify:
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self._schedules = list(
-            dict.fromkeys(
-                schedule
-                for module in model.modules()
-                if isinstance(module, ParametrizationList)
-                if all(id(original) in moved for original in module.originals())
-                for schedule in module.children()
-                if isinstance(schedule, GradualTopK)
-            )
-        )
+        self._schedules = [
+            schedule
+            for chain in model.modules()
+            if isinstance(chain, ParametrizationList)
+            if all(id(original) in moved for original in chain.originals())
+            for schedule in chain.children()
+            if isinstance(schedule, GradualTopK)
+        ]
         if not self._schedules:
             raise ValueError(
                 "No weight that the optimizer moves has a schedule: register "
