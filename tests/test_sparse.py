@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
 from torch.testing import assert_close
 
 import holdfast
@@ -105,11 +106,15 @@ def test_exactly_so_many_entries_are_kept_even_where_they_tie():
             assert int(marked.sum()) == min(count, 16)
 
 
-def test_a_count_in_a_tensor_marks_the_same_entries():
-    W = torch.randn(5, 4, 3)
+def test_a_count_in_a_tensor_that_is_not_looked_at_marks_the_same_entries():
+    W = torch.randn(3, 5, 4, 3)
     for axis in (None, 0, 1, -1):
-        marked = linalg.largest(W, torch.tensor(2), axis)
-        assert torch.equal(marked, linalg.largest(W, 2, axis))
+        for count in (0, 2, 99):
+            marked = vmap(lambda X, a=axis, c=count: linalg.largest(X, c, a))(W)
+            unread = vmap(lambda X, c, a=axis: linalg.largest(X, c, a))(
+                W, torch.full((3,), count)
+            )
+            assert torch.equal(marked, unread)
 
 
 @pytest.mark.parametrize("axis", [None, 0, -1])

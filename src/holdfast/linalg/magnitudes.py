@@ -10,13 +10,15 @@ from torch import Tensor
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
 from .norms import axis
+from .tracing import traced
 
 
 def largest(X: Tensor, count: int | Tensor, dim: int | None = None) -> Tensor:
     """Return true at the ``count`` entries of largest modulus.
 
     There are exactly so many, or all; equal ones are taken in any order. A number in
-    a tensor is not looked at, which costs a sort instead of a selection.
+    a tensor on an accelerator, or while operations are recorded, is not looked at: that
+    costs a sort instead of a selection.
 
     Args:
         X: a tensor of any shape.
@@ -34,6 +36,8 @@ def largest(X: Tensor, count: int | Tensor, dim: int | None = None) -> Tensor:
     if X.ndim == 0:
         return largest(X.reshape(1), count, 0).reshape(())
     sizes = X.detach().abs()
+    if isinstance(count, Tensor) and count.device.type == "cpu" and not traced(count):
+        count = int(count)
     if isinstance(count, int):
         marked = torch.topk(sizes, min(count, X.shape[dim]), dim, sorted=False).indices
         return torch.zeros_like(sizes, dtype=torch.bool).scatter(dim, marked, True)

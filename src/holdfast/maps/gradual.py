@@ -22,8 +22,8 @@ class GradualTopK(Parametrization):
     ``step`` counts. `advance_` raises it; `holdfast.Sparsify` does so after the
     steps of an optimizer. The codomain shrinks with it.
 
-    Otherwise as `TopK`; the gradients are the same. Costs a sort: the buffer is not
-    looked at, so that no host waits for an accelerator.
+    Otherwise as `TopK`, with the same gradients and the same cost; on an accelerator
+    that of a sort, so that the host need not wait for the buffer.
 
     Args:
         final: s_f, the sparsity at the end, from 0 to 1.
