@@ -23,6 +23,14 @@ from .orthonormal import complete, orthogonality, polish, positive_qr
 from .polar_factor import polar, polar_by_products
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
+from .stability import (
+    continuous_lyapunov,
+    decaying_exponentials,
+    decaying_exponentials_inverse,
+    decaying_powers,
+    decaying_powers_inverse,
+    discrete_lyapunov,
+)
 from .stiefel_exponential import (
     thin_exponential,
     thin_exponential_at,
@@ -54,8 +62,14 @@ __all__ = [
     "cayley_signs",
     "cayley_transform",
     "complete",
+    "continuous_lyapunov",
     "cubic_sparsity",
+    "decaying_exponentials",
+    "decaying_exponentials_inverse",
+    "decaying_powers",
+    "decaying_powers_inverse",
     "diagonal_signs",
+    "discrete_lyapunov",
     "divide",
     "double",
     "full_precision",

@@ -7,19 +7,23 @@ from .householder import Householder
 from .norm import SpectralNorm, WeightNorm
 from .orthogonal import Orthogonal
 from .sparse import Mask, NMSparsity, TopK
+from .stable import LRU, Lyapunov, Stein
 from .structured import Skew, Symmetric, Triangular
 from .thin import ThinOrthogonal
 
 __all__ = [
+    "LRU",
     "Cayley",
     "GradualTopK",
     "Householder",
+    "Lyapunov",
     "Mask",
     "MatrixExp",
     "NMSparsity",
     "Orthogonal",
     "Skew",
     "SpectralNorm",
+    "Stein",
     "Symmetric",
     "ThinOrthogonal",
     "TopK",

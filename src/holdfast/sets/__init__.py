@@ -14,13 +14,16 @@ from .linear import (
 from .orthogonal import Stiefel
 from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
+from .stable import Hurwitz, SchurStable, UnitDisc
 
 __all__ = [
     "Constraint",
     "GeneralLinear",
+    "Hurwitz",
     "KSparse",
     "NMSparse",
     "Real",
+    "SchurStable",
     "SkewMatrices",
     "Sparse",
     "SpectralBall",
@@ -30,4 +33,5 @@ __all__ = [
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
     "TriangularMatrices",
+    "UnitDisc",
 ]
