@@ -277,7 +277,8 @@ def over(
 
 
 # The rows of each family stand in a file of their own, which takes `Case` from here.
+from cases_convolutions import CONVOLUTIONS  # noqa: E402
 from cases_dynamics import DYNAMICS  # noqa: E402
 from cases_sparse import SPARSE  # noqa: E402
 
-CASES = (*CASES, *DYNAMICS, *SPARSE)
+CASES = (*CASES, *CONVOLUTIONS, *DYNAMICS, *SPARSE)

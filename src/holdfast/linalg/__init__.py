@@ -4,6 +4,10 @@ Nothing here keeps state, changes an argument or knows about modules.
 """
 
 from .cayley import cayley_inverse, cayley_signs, cayley_transform
+from .convolution import (
+    conv_norm_bound,
+    conv_operator_norm,
+)
 from .definite import symmetric_exponential, symmetric_logarithm
 from .exponential import matrix_exponential, skew_exponential
 from .householder import diagonal_signs, reflections, reflectors
@@ -63,6 +67,8 @@ __all__ = [
     "cayley_transform",
     "complete",
     "continuous_lyapunov",
+    "conv_norm_bound",
+    "conv_operator_norm",
     "cubic_sparsity",
     "decaying_exponentials",
     "decaying_exponentials_inverse",

@@ -1,6 +1,7 @@
 """How to get there: parametrizations, by family."""
 
 from .cayley import Cayley
+from .convolution import RKO, ConvSpectralBound
 from .exponential import MatrixExp
 from .gradual import GradualTopK
 from .householder import Householder
@@ -13,7 +14,9 @@ from .thin import ThinOrthogonal
 
 __all__ = [
     "LRU",
+    "RKO",
     "Cayley",
+    "ConvSpectralBound",
     "GradualTopK",
     "Householder",
     "Lyapunov",

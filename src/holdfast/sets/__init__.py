@@ -1,6 +1,7 @@
 """What holds: sets of tensors with residual, contains, project, sample and dim."""
 
 from .constraint import Constraint
+from .convolution import ConvolutionBall, OrthogonalKernels
 from .definite import SymmetricPositiveDefinite
 from .invertible import GeneralLinear
 from .linear import (
@@ -18,10 +19,12 @@ from .stable import Hurwitz, SchurStable, UnitDisc
 
 __all__ = [
     "Constraint",
+    "ConvolutionBall",
     "GeneralLinear",
     "Hurwitz",
     "KSparse",
     "NMSparse",
+    "OrthogonalKernels",
     "Real",
     "SchurStable",
     "SkewMatrices",
