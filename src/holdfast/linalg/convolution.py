@@ -193,7 +193,7 @@ def _responses(
         angle = turns.to(dtype.to_real()) * (-2 * math.pi / n)
         waves = torch.polar(torch.ones_like(angle), angle)
         # the taps come first among the spatial dimensions, the frequencies go last
-        K = torch.tensordot(K, waves, dims=([2], [1]))
+        K = K.movedim(2, -1) @ waves.mT
         K = K.unflatten(-1, (s, count // s)) if s > 1 else K.unsqueeze(-2)
         K = K.movedim(-2, 2).flatten(1, 2)
     return K.movedim((0, 1), (-2, -1))

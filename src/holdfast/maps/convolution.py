@@ -116,10 +116,10 @@ class RKO(Parametrization):
     A point of the input is in at most m windows. For stride 1 that is the number of
     taps (so that a k x k kernel is divided by k), whatever the dilation; a stride s
     leaves :math:`\lceil k/s \rceil` in each dimension, if it has no factor in common
-    with the dilation. The operator norm of the convolution is at most 1, with zero or circular
-    padding, of inputs of any size, transposed as well. It reaches 1, but most singular
-    values are smaller; the convolution itself is orthogonal only where windows do not
-    overlap, as for stride = taps.
+    with the dilation. The operator norm of the convolution is at most 1: with zero
+    padding, or with circular padding if the stride divides the size; for inputs of any
+    such size, and transposed as well. Most singular values are smaller; the convolution
+    itself is orthogonal only where windows do not overlap, as for stride = taps.
 
     Every group is made orthonormal by itself. A map without the `groups` of its layer,
     or without its stride, keeps the bound, but the kernel is smaller than it could be;

@@ -124,9 +124,9 @@ class OrthogonalKernels(Constraint):
     A point of the input is in at most m windows; m is the number of taps for stride 1.
     The windows of x together are of norm :math:`\sqrt{m} \|x\|` at most, and each is
     multiplied by the matrix: so the convolution has an operator norm of at most 1, with
-    zero or circular padding, and transposed as well. Where windows do not overlap, as
-    for stride = taps, its rows (or columns) are orthonormal. The residual is that of
-    `Stiefel` for :math:`\sqrt{m} K`, the largest of all groups.
+    zero padding, or circular padding of a size that the stride divides. Where windows
+    do not overlap, as for stride = taps, its rows (or columns) are orthonormal. The
+    residual is that of `Stiefel` for :math:`\sqrt{m} K`, the largest of all groups.
 
     Args:
         stride: of the convolution.
