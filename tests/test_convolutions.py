@@ -264,6 +264,6 @@ def test_compiled_values_and_gradients_are_the_same():
     expected = layer(x).square().sum()
     slopes = torch.autograd.grad(expected, [*layer.parameters()])
     torch._dynamo.reset()
-    value = torch.compile(layer, backend="aot_eager")(x).square().sum()
+    value = torch.compile(layer, backend="aot_eager", fullgraph=True)(x).square().sum()
     assert_close(value, expected)
     assert_close(torch.autograd.grad(value, [*layer.parameters()]), slopes)

@@ -183,14 +183,15 @@ def _responses(
     strides: tuple[int, ...],
 ) -> Tensor:
     """Return the matrices at all frequencies, ``(*frequencies, c_out, columns)``."""
-    dtype = kernel.dtype.to_complex()
-    K = kernel.to(dtype)
+    double = kernel.dtype in (torch.float64, torch.complex128)
+    real = torch.float64 if double else torch.float32
+    K = kernel.to(torch.complex128 if double else torch.complex64)
     halved = len(sizes) - 1 if not kernel.is_complex() and set(strides) == {1} else -1
     for i, (n, d, s) in enumerate(zip(sizes, dilation, strides, strict=True)):
         taps = torch.arange(kernel.shape[2 + i], device=kernel.device)
         count = n // 2 + 1 if i == halved else n  # the others are the conjugates
         turns = torch.arange(count, device=kernel.device).outer(taps * d) % n
-        angle = turns.to(dtype.to_real()) * (-2 * math.pi / n)
+        angle = turns.to(real) * (-2 * math.pi / n)
         waves = torch.polar(torch.ones_like(angle), angle)
         # the taps come first among the spatial dimensions, the frequencies go last
         K = K.movedim(2, -1) @ waves.mT
