@@ -349,7 +349,12 @@ def registered(
     register: Callable[..., nn.Module] = holdfast.register_parametrization,
 ) -> nn.Module:
     """Register a built-in map, after the one that leads into its domain."""
-    arguments = {"Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()}}
+    arguments = {
+        "Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()},
+        "TopK": lambda: {"count": 7},
+        "NMSparsity": lambda: {"n": 2, "m": layer.weight.shape[-1]},
+        "GradualTopK": lambda: {"final": 1.0, "initial": 0.5, "steps": 10},
+    }
     if name in SECOND:
         register(layer, "weight", holdfast.maps.Skew())
     link = MAPS[name](**arguments.get(name, dict)())
@@ -357,10 +362,12 @@ def registered(
 
 
 SECOND = {"MatrixExp", "Cayley"}  # which take a skew matrix
-SQUARE = {"Symmetric", "Skew", *SECOND}
+SQUARE = {"Symmetric", "Skew", "Lyapunov", "Stein", *SECOND}
+COMPLEX = {"LRU"}  # tests/test_dynamics.py has it
 BUILT_IN = [
     (name, shape)
     for name in MAPS
+    if name not in COMPLEX
     for shape in SHAPES
     if shape == "square" or name not in SQUARE
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import scipy.linalg
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -318,3 +320,14 @@ def test_a_complex_parameter_trains_and_stays_inside():
         optimizer.step()
         assert sets.UnitDisc().contains(host.diagonal)
     assert not torch.equal(host.diagonal, before)
+
+
+def test_torchs_registration_of_a_diagonal_keeps_its_value(tmp_path):
+    host = nn.Module()
+    W = sets.UnitDisc().sample((6,), dtype=torch.complex64)
+    host.diagonal = nn.Parameter(W)
+    parametrize.register_parametrization(host, "diagonal", maps.LRU())
+    assert_close(host.diagonal.detach(), W, rtol=0, atol=1e-6)
+    save_file(host.state_dict(), tmp_path / "diagonal.safetensors")
+    host.diagonal = W / 2
+    assert_close(host.diagonal.detach(), W / 2, rtol=0, atol=1e-6)
