@@ -37,6 +37,7 @@ CLAIMS = (
     "ten_thousand_rotations_cost_a_fifth_of_torchs",
     "thin_weights_cost_a_fifth_of_torchs_fastest",
     "ten_thousand_rotations_cost_a_fifteenth_of_torchs",
+    "ten_thousand_stable_matrices_are_stable",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

@@ -406,3 +406,11 @@ def over(
         return pytest.mark.parametrize("case", covered, ids=str)(run)
 
     return decorate
+
+
+# The rows of each family stand in a file of their own, which takes `Case` from here.
+from cases_convolutions import CONVOLUTIONS  # noqa: E402
+from cases_dynamics import DYNAMICS  # noqa: E402
+from cases_sparse import SPARSE  # noqa: E402
+
+CASES = (*CASES, *CONVOLUTIONS, *DYNAMICS, *SPARSE)

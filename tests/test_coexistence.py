@@ -353,6 +353,9 @@ def registered(
         "Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()},
         "Matricized": lambda: {"map": holdfast.maps.ThinOrthogonal(), "rows": 1},
         "Scaled": lambda: {"map": holdfast.maps.ThinOrthogonal("matrix_exp")},
+        "TopK": lambda: {"count": 7},
+        "NMSparsity": lambda: {"n": 2, "m": layer.weight.shape[-1]},
+        "GradualTopK": lambda: {"final": 1.0, "initial": 0.5, "steps": 10},
     }
     if name in SECOND:
         register(layer, "weight", holdfast.maps.Skew())
@@ -361,10 +364,12 @@ def registered(
 
 
 SECOND = {"MatrixExp", "Cayley"}  # which take a skew matrix
-SQUARE = {"Symmetric", "Skew", *SECOND}
+SQUARE = {"Symmetric", "Skew", "Lyapunov", "Stein", *SECOND}
+COMPLEX = {"LRU"}  # tests/test_dynamics.py has it
 BUILT_IN = [
     (name, shape)
     for name in MAPS
+    if name not in COMPLEX
     for shape in SHAPES
     if shape == "square" or name not in SQUARE
 ]

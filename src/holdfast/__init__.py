@@ -15,12 +15,14 @@ from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
 from .model.optim import swap_parameters
 from .model.rebasing import Rebase
+from .model.sparsifying import Sparsify
 from .recipes import orthogonal, spectral_norm, weight_norm
 
 __all__ = [
     "Parametrization",
     "ParametrizationList",
     "Rebase",
+    "Sparsify",
     "cached",
     "errors",
     "is_parametrized",

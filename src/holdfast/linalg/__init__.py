@@ -9,6 +9,10 @@ from .cayley import (
     cayley_transform,
     cayley_transform_lower,
 )
+from .convolution import (
+    conv_norm_bound,
+    conv_operator_norm,
+)
 from .definite import symmetric_exponential, symmetric_logarithm
 from .exponential import (
     matrix_exponential,
@@ -19,6 +23,14 @@ from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
 from .logarithm import signed_logarithm, skew_logarithm
 from .lyapunov_equation import lyapunov
+from .magnitudes import (
+    cubic_sparsity,
+    keep_masked,
+    keep_straight_through,
+    largest,
+    largest_of_groups,
+    require_groups,
+)
 from .matricization import matricize, matricized_shape, tensorize
 from .norms import axis, divide, norm_except, rescale
 from .orthonormal import complete, orthogonality, polish, positive_qr
@@ -30,6 +42,14 @@ from .polar_factor import (
 )
 from .power import power_iteration, rayleigh
 from .precision import double, full_precision
+from .stability import (
+    continuous_lyapunov,
+    decaying_exponentials,
+    decaying_exponentials_inverse,
+    decaying_powers,
+    decaying_powers_inverse,
+    discrete_lyapunov,
+)
 from .stiefel_exponential import (
     thin_exponential,
     thin_exponential_at,
@@ -63,11 +83,24 @@ __all__ = [
     "cayley_transform",
     "cayley_transform_lower",
     "complete",
+    "continuous_lyapunov",
+    "conv_norm_bound",
+    "conv_operator_norm",
+    "cubic_sparsity",
+    "decaying_exponentials",
+    "decaying_exponentials_inverse",
+    "decaying_powers",
+    "decaying_powers_inverse",
     "diagonal_signs",
+    "discrete_lyapunov",
     "divide",
     "double",
     "full_precision",
     "inverse_by_products",
+    "keep_masked",
+    "keep_straight_through",
+    "largest",
+    "largest_of_groups",
     "lower_skew",
     "lyapunov",
     "matricize",
@@ -85,6 +118,7 @@ __all__ = [
     "rayleigh",
     "reflections",
     "reflectors",
+    "require_groups",
     "require_matrix",
     "require_square",
     "rescale",

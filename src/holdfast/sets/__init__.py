@@ -2,6 +2,7 @@
 
 from .combinators import Matricized, Scaled
 from .constraint import Constraint
+from .convolution import ConvolutionBall, OrthogonalKernels
 from .definite import SymmetricPositiveDefinite
 from .groups import Orthogonal, SpecialOrthogonal, SpecialUnitary, Unitary
 from .invertible import GeneralLinear
@@ -14,17 +15,25 @@ from .linear import (
     TriangularMatrices,
 )
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
+from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
+from .stable import Hurwitz, SchurStable, UnitDisc
 
 __all__ = [
     "Constraint",
+    "ConvolutionBall",
     "GeneralLinear",
     "Grassmann",
+    "Hurwitz",
+    "KSparse",
     "Matricized",
+    "NMSparse",
     "Orthogonal",
+    "OrthogonalKernels",
     "Real",
     "Scaled",
     "ScaledOrthogonal",
+    "SchurStable",
     "SkewMatrices",
     "Sparse",
     "SpecialOrthogonal",
@@ -36,5 +45,6 @@ __all__ = [
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
     "TriangularMatrices",
+    "UnitDisc",
     "Unitary",
 ]
