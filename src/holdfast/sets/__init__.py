@@ -2,6 +2,7 @@
 
 from .constraint import Constraint
 from .definite import SymmetricPositiveDefinite
+from .interval import Grid, Interval
 from .invertible import GeneralLinear
 from .linear import (
     Real,
@@ -12,12 +13,18 @@ from .linear import (
     TriangularMatrices,
 )
 from .orthogonal import Stiefel
+from .simplex import Ordered, Simplex, ZeroSum
 from .spectral import SpectralBall, SpectralSphere
+from .transport import TransportPolytope
 
 __all__ = [
     "Constraint",
     "GeneralLinear",
+    "Grid",
+    "Interval",
+    "Ordered",
     "Real",
+    "Simplex",
     "SkewMatrices",
     "Sparse",
     "SpectralBall",
@@ -26,5 +33,7 @@ __all__ = [
     "Stiefel",
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
+    "TransportPolytope",
     "TriangularMatrices",
+    "ZeroSum",
 ]
