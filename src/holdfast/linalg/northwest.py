@@ -11,8 +11,6 @@ Note [Two by two]
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor
 
@@ -38,19 +36,20 @@ def northwest(X: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     if n == 1 or k == 1:
         forced = columns.unsqueeze(-2) if n == 1 else rows.unsqueeze(-1)
         return forced + X.sum((-2, -1), keepdim=True)  # nothing, but a part of graphs
-    order, lengths = _diagonals(n - 1, k - 1)
-    logits = X.flatten(-2)[..., order.to(X.device)]
+    order, lengths = _diagonals(n - 1, k - 1, X.device)
+    logits = X.flatten(-2)[..., order]
     entries, east, south, corner = _sweep(logits, rows, columns, lengths)
-    W = entries[..., order.argsort().to(X.device)].unflatten(-1, (n - 1, k - 1))
+    W = entries[..., order.argsort()].unflatten(-1, (n - 1, k - 1))
     W = torch.cat([W, east.unsqueeze(-1)], -1)
     return torch.cat([W, torch.cat([south, corner], -1).unsqueeze(-2)], -2)
 
 
-def _diagonals(n: int, k: int) -> tuple[Tensor, list[int]]:
+def _diagonals(n: int, k: int, device: torch.device) -> tuple[Tensor, list[int]]:
     """Return where the entries of the antidiagonals lie, and how many each has."""
-    cells = sorted(itertools.product(range(n), range(k)), key=lambda ij: (sum(ij), ij))
-    lengths = [len([*d]) for _, d in itertools.groupby(cells, key=sum)]
-    return torch.tensor([i * k + j for i, j in cells]), lengths
+    rows = torch.arange(n, device=device).unsqueeze(-1)
+    diagonals = rows + torch.arange(k, device=device)
+    order = (diagonals * n + rows).flatten().argsort()
+    return order, [min(d + 1, n, k, n + k - 1 - d) for d in range(n + k - 1)]
 
 
 def _sweep(

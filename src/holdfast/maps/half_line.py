@@ -211,7 +211,7 @@ def _side(bound: float | Tensor, sign: int | Tensor) -> Interval:
 
 def _from_bound(Y: Tensor, bound: float | Tensor, sign: int | Tensor) -> Tensor:
     signed = typed(sign, Y) * Y if isinstance(sign, Tensor) or sign != 1 else Y
-    return typed(bound, Y) + signed
+    return typed(bound, Y) + signed if isinstance(bound, Tensor) or bound else signed
 
 
 def _distance(weight: Tensor, bound: float | Tensor, sign: int | Tensor) -> Tensor:

@@ -23,13 +23,16 @@ class Sinkhorn(Parametrization):
         \{W : w_{ij} > 0,\ \textstyle\sum_j w_{ij} = r_i,\ \sum_i w_{ij} = c_j\}
 
     To convergence, by Newton's method in double precision: ten to twenty-five steps for
-    logits up to a hundred, each a solve of size min(n, k). The sums are right to
-    rounding whatever the logits are. The gradient is that of the limit, and keeps one
-    matrix: a solve, and no steps. What is added to a row or a column of X changes
-    nothing. Zeros are not reached, but by underflow: an entry of zero that is assigned
-    becomes a rounding of the mean. The right inverse is the logarithm, exact for
-    positive entries. All entries are treated alike; `NorthwestCorner` has no redundant
-    coordinates and takes sums of zero, but prefers the first entries.
+    logits up to a hundred, each a solve of size min(n, k). The host looks at the error
+    of each; where it may not, as in a compiled function or a captured graph, there are
+    24. The sums are right to rounding whatever the logits are. The gradient is that of
+    the limit: one solve, and all that is kept for it is one matrix.
+
+    What is added to a row or a column of X changes nothing. Zeros are not reached, but
+    by underflow: an entry of zero that is assigned becomes a rounding of the mean. The
+    right inverse is the logarithm, exact for positive entries. All entries are treated
+    alike; `NorthwestCorner` has no redundant coordinates and takes sums of zero, but
+    prefers the first entries.
 
     Args:
         rows: the sum of each row, positive; a tensor gives each its own.
