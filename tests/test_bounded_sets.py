@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from cases_stochastic import weights
 from holdfast import errors, linalg, sets
 
 LOW = torch.tensor([-1.0, 0.0, 0.5], dtype=torch.float64)
-ROWS, COLUMNS = weights(4), weights(3)
+ROWS = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+COLUMNS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64) / 6
 
 SETS = {
     "nonnegative": sets.Interval(0.0),
