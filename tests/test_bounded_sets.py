@@ -327,8 +327,19 @@ def test_shapes_that_a_set_does_not_have():
             polytope.project(torch.ones(shape))
 
 
+def test_column_sums_that_are_not_given_are_equal_and_fit():
+    rows = torch.tensor([[1.0, 2.0], [3.0, 0.0]], dtype=torch.float64)
+    W = sets.TransportPolytope(rows).project(normal(2, 2, 4))
+    assert_close(W.sum(-1), rows)
+    assert_close(W.sum(-2), torch.full((2, 4), 0.75, dtype=torch.float64))
+    assert_close(
+        sets.TransportPolytope(2.0).project(normal(2, 3)).sum(0),
+        torch.full((3,), 4 / 3, dtype=torch.float64),
+    )
+
+
 def test_sums_that_no_matrix_has():
     with pytest.raises(errors.InvalidTensorError, match="same positive total. Got 2"):
-        sets.TransportPolytope().project(torch.ones(2, 3))
+        sets.TransportPolytope(1.0, 1.0).project(torch.ones(2, 3))
     with pytest.raises(errors.InvalidTensorError, match="Expected nonnegative row"):
         sets.TransportPolytope(torch.tensor([2.0, -1.0]), 0.5).project(torch.ones(2, 2))

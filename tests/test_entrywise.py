@@ -294,6 +294,13 @@ def test_a_weight_of_zeros_or_without_entries_can_be_quantized():
             assert torch.equal(map_(torch.zeros(shape)), torch.zeros(shape))
 
 
+def test_a_map_that_is_bound_to_nothing_takes_the_range_of_what_it_sees():
+    W = torch.randn(6, 5)
+    assert_close(maps.FakeQuantize(4)(W), quantized(W, bits=4)(W))
+    with pytest.raises(errors.InvalidTensorError, match="a map that is bound to a wei"):
+        _ = maps.FakeQuantize().codomain
+
+
 def test_one_bit_has_no_symmetric_levels():
     with pytest.raises(ValueError, match="Expected bits to be at least 2. Got 1"):
         holdfast.register_parametrization(

@@ -292,7 +292,7 @@ def test_a_layer_of_any_sums(name):
 def test_sums_that_do_not_fit_are_refused(name):
     layer, kind = nn.Linear(3, 2), type(MAPS[name])
     with pytest.raises(errors.InvalidTensorError, match="the same positive total"):
-        holdfast.register_parametrization(layer, "weight", kind())
+        holdfast.register_parametrization(layer, "weight", kind(1.0, 1.0))
     with pytest.raises(errors.InvalidTensorError, match="one sum for each row"):
         holdfast.register_parametrization(layer, "weight", kind(torch.ones(3)))
     with pytest.raises(errors.InvalidTensorError, match="Expected a matrix"):

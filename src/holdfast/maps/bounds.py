@@ -14,7 +14,7 @@ from ..linalg.entrywise import require_real
 MARGIN = 0.01
 
 
-def keep(map_: Parametrization, name: str, value: float | Tensor) -> None:
+def keep(map_: Parametrization, name: str, value: float | Tensor | None) -> None:
     """Store an argument under its name; a tensor moves along with the module."""
     if isinstance(value, Tensor):
         map_.register_buffer(name, value)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
+from ..errors import InvalidTensorError
 from ..linalg.entrywise import fake_quantize
 from ..linalg.norms import axis
 from ..linalg.precision import full_precision
@@ -54,8 +55,8 @@ class FakeQuantize(Parametrization):
     """
 
     step: float | Tensor | None
-    grid_step: Tensor
-    grid_low: Tensor
+    grid_step: Tensor | None
+    grid_low: Tensor | None
     deterministic = True
     outside = "project"
 
@@ -69,17 +70,19 @@ class FakeQuantize(Parametrization):
     ) -> None:
         super().__init__()
         self.bits = bits
-        if step is None:
-            self.step = None
-        else:
-            keep(self, "step", step)
+        keep(self, "step", step)
         self.symmetric = symmetric
         self.dim = dim
+        self.register_buffer("grid_step", None)
+        self.register_buffer("grid_low", None)
 
     @property
     def codomain(self) -> Grid:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors on the grid."""
-        return Grid(self.grid_step, self.grid_low, self.grid_low + self._intervals)
+        """The tensors on the grid, which there is once the map has seen a weight."""
+        step, low = self.grid_step, self.grid_low
+        if step is None or low is None:
+            raise InvalidTensorError("Expected a map that is bound to a weight.")
+        return Grid(step, low, low + self._intervals)
 
     @property
     def _intervals(self) -> int:
@@ -95,8 +98,7 @@ class FakeQuantize(Parametrization):
         # a step of a half type would move the levels by more than half a step
         wide = torch.promote_types(weight.dtype, torch.float32)
         step, low = self._range(weight.detach().to(wide))
-        self.register_buffer("grid_step", step)
-        self.register_buffer("grid_low", low.to(torch.int32))
+        self.grid_step, self.grid_low = step, low.to(torch.int32)
 
     def _range(self, W: Tensor) -> tuple[Tensor, Tensor]:
         below = torch.full((), -(self._intervals // 2) if self.symmetric else 0)
@@ -113,12 +115,15 @@ class FakeQuantize(Parametrization):
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the nearest tensor on the grid."""
-        high = self.grid_low + self._intervals
-        return fake_quantize(X, self.grid_step, self.grid_low, high)
+        step, low = self.grid_step, self.grid_low
+        if step is None or low is None:
+            step, low = self._range(X.detach())
+        return fake_quantize(X, step, low, low + self._intervals)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the weight; choose the step anew if it is not on the grid."""
-        if self.step is None and not self.codomain.contains(weight):
+        unbound = self.grid_step is None
+        if unbound or (self.step is None and not self.codomain.contains(weight)):
             self.bind(weight)
         return weight
 

@@ -36,7 +36,8 @@ class Sinkhorn(Parametrization):
 
     Args:
         rows: the sum of each row, positive; a tensor gives each its own.
-        columns: the sum of each column, likewise. Both have to add up to the same.
+        columns: the sum of each column, likewise. Both have to add up to the same;
+            ``None`` makes them equal, and fit.
 
     Shape:
         ``(*batch, n, k) -> (*batch, n, k)``, real.
@@ -58,11 +59,11 @@ class Sinkhorn(Parametrization):
     """
 
     rows: float | Tensor
-    columns: float | Tensor
+    columns: float | Tensor | None
     deterministic = True
 
     def __init__(
-        self, rows: float | Tensor = 1.0, columns: float | Tensor = 1.0
+        self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
     ) -> None:
         super().__init__()
         keep(self, "rows", rows)
@@ -77,7 +78,7 @@ class Sinkhorn(Parametrization):
         """Check that there are such matrices, with positive entries."""
         check_marginals(weight, self.rows, self.columns)
         for sums in (self.rows, self.columns):
-            positive = torch.as_tensor(sums) > 0
+            positive = torch.as_tensor(1.0 if sums is None else sums) > 0
             if not positive.is_meta and not bool(positive.all()):
                 raise InvalidTensorError(
                     "Expected positive row and column sums: no exponential is zero. "
@@ -113,7 +114,8 @@ class NorthwestCorner(Parametrization):
 
     Args:
         rows: the sum of each row; a tensor gives each its own.
-        columns: the sum of each column, likewise. Both have to add up to the same.
+        columns: the sum of each column, likewise. Both have to add up to the same;
+            ``None`` makes them equal, and fit.
 
     Shape:
         ``(*batch, n - 1, k - 1) -> (*batch, n, k)``, real.
@@ -121,9 +123,8 @@ class NorthwestCorner(Parametrization):
     Example:
         >>> import torch, holdfast
         >>> from holdfast import maps
-        >>> layer, third = torch.nn.Linear(3, 2), torch.tensor(2 / 3)
-        >>> map_ = maps.NorthwestCorner(1.0, third)
-        >>> layer = holdfast.register_parametrization(layer, "weight", map_)
+        >>> layer, corner = torch.nn.Linear(3, 2), maps.NorthwestCorner()
+        >>> layer = holdfast.register_parametrization(layer, "weight", corner)
         >>> layer.weight = torch.tensor([[0.5, 0.25, 0.25], [1 / 6, 5 / 12, 5 / 12]])
         >>> layer.weight.detach()
         tensor([[0.5000, 0.2500, 0.2500],
@@ -137,11 +138,11 @@ class NorthwestCorner(Parametrization):
     """
 
     rows: float | Tensor
-    columns: float | Tensor
+    columns: float | Tensor | None
     deterministic = True
 
     def __init__(
-        self, rows: float | Tensor = 1.0, columns: float | Tensor = 1.0
+        self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
     ) -> None:
         super().__init__()
         keep(self, "rows", rows)

@@ -29,13 +29,15 @@ class TransportPolytope(Constraint):
         \{W : w_{ij} \ge 0,\ \textstyle\sum_j w_{ij} = r_i,\ \sum_i w_{ij} = c_j\}
 
     Without arguments, the doubly stochastic matrices: all sums are 1, and the
-    permutation matrices are the corners. Entries of zero belong to the set. The
+    permutation matrices are the corners. A matrix that is not square then has rows of
+    sum 1 and columns of equal sums. Entries of zero belong to the set. The
     residual is the largest error of a sum, or the largest negative part, over the
     largest sum. Complex numbers are outside.
 
     Args:
         rows: the sum of each row; a tensor gives each its own.
-        columns: the sum of each column, likewise. Both have to add up to the same.
+        columns: the sum of each column, likewise. Both have to add up to the same;
+            ``None`` makes them equal, and fit.
         margin: the share of the product of the sums that `project` mixes into a matrix
             that is outside. Maps that do not reach zero ask for a hundredth.
 
@@ -50,7 +52,7 @@ class TransportPolytope(Constraint):
     """
 
     def __init__(
-        self, rows: Sums = 1.0, columns: Sums = 1.0, *, margin: float = 0.0
+        self, rows: Sums = 1.0, columns: Sums | None = None, *, margin: float = 0.0
     ) -> None:
         self.rows = rows
         self.columns = columns
@@ -101,15 +103,17 @@ class TransportPolytope(Constraint):
         check_shape(torch.empty(shape, device="meta"), self.rows, self.columns)
         free = torch.ones(shape[:-2], dtype=torch.long)
         for sums, size in ((self.rows, shape[-2]), (self.columns, shape[-1])):
-            positive = (torch.as_tensor(sums) > 0).expand(*shape[:-2], size)
+            positive = (torch.as_tensor(1.0 if sums is None else sums) > 0).expand(
+                *shape[:-2], size
+            )
             free = free * (positive.sum(-1).cpu() - 1).relu()
         return int(free.sum())
 
 
-def marginals(W: Tensor, rows: Sums, columns: Sums) -> tuple[Tensor, Tensor]:
+def marginals(W: Tensor, rows: Sums, columns: Sums | None) -> tuple[Tensor, Tensor]:
     """Return the sums of the rows and of the columns, with one total."""
     r = like(rows, W).expand(W.shape[:-1])
-    c = like(columns, W).expand(*W.shape[:-2], W.shape[-1])
+    c = like(1.0 if columns is None else columns, W).expand(*W.shape[:-2], W.shape[-1])
     ratio = r.sum(-1, keepdim=True) / c.sum(-1, keepdim=True)
     return r, c * ratio
 
@@ -119,7 +123,7 @@ def _product(r: Tensor, c: Tensor) -> Tensor:
     return r.unsqueeze(-1) * (c / r.sum(-1, keepdim=True)).unsqueeze(-2)
 
 
-def check_shape(weight: Tensor, rows: Sums, columns: Sums) -> None:
+def check_shape(weight: Tensor, rows: Sums, columns: Sums | None) -> None:
     """Refuse what is no real matrix with as many rows and columns as there are sums."""
     require_real(weight)
     require_matrix(weight)
@@ -136,17 +140,18 @@ def check_shape(weight: Tensor, rows: Sums, columns: Sums) -> None:
             )
 
 
-def check_marginals(weight: Tensor, rows: Sums, columns: Sums) -> None:
+def check_marginals(weight: Tensor, rows: Sums, columns: Sums | None) -> None:
     """Refuse sums that no nonnegative matrix has."""
     check_shape(weight, rows, columns)
-    r, c = (torch.as_tensor(x) for x in (rows, columns))
+    n, k = weight.shape[-2:]
+    r, c = (torch.as_tensor(1.0 if x is None else x) for x in (rows, columns))
     if r.is_meta or c.is_meta:
         return
     if not bool((r >= 0).all() and (c >= 0).all()):
         raise InvalidTensorError("Expected nonnegative row and column sums.")
-    n, k = weight.shape[-2:]
     total = r.double().expand(*r.shape[:-1], n).sum(-1)
-    other = c.double().expand(*c.shape[:-1], k).sum(-1)
+    fits = c.double().expand(*c.shape[:-1], k).sum(-1)
+    other = total if columns is None else fits
     if not bool(((total - other).abs() <= _TOTALS * total).all() and (total > 0).all()):
         raise InvalidTensorError(
             "Expected row and column sums with the same positive total. Got "
