@@ -141,6 +141,14 @@ def test_extreme_originals_have_finite_values_and_gradients(name, dtype):
     assert MAPS[name].codomain.contains(value.detach())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_types_overflow_in_no_exponential(dtype):
+    X = torch.tensor([1e4, 88.0, 11.0], dtype=dtype, requires_grad=True)
+    value = maps.Exponential()(X)
+    value.sum().backward()
+    assert bool(value.isfinite().all() and X.grad.isfinite().all())
+
+
 def test_a_plain_exponential_would_overflow():
     """What the law above rejects."""
     assert not torch.tensor(1e18).exp().isfinite()

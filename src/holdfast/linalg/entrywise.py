@@ -46,16 +46,16 @@ def softplus_inverse(Y: Tensor, beta: float = 1.0) -> Tensor:
     return Y + (-torch.expm1(-beta * Y)).log() / beta
 
 
-def exponential(X: Tensor) -> Tensor:
-    """Return the exponential, or the largest number where it would be infinite.
+def below_overflow(X: Tensor) -> Tensor:
+    """Return X with no entry whose exponential would be infinite in its type.
 
     Example:
         >>> import torch
-        >>> exponential(torch.tensor([0.0, 1e18])).isfinite()
+        >>> below_overflow(torch.tensor([0.0, 1e18])).exp().isfinite()
         tensor([True, True])
     """
-    largest = math.log(torch.finfo(X.dtype).max) * (1 - 1e-6)
-    return X.clamp(max=largest).exp()
+    # the distance covers the rounding of the logarithm itself, in all types
+    return X.clamp(max=math.log(torch.finfo(X.dtype).max) - 0.1)
 
 
 def lift(Y: Tensor, eps: float) -> Tensor:

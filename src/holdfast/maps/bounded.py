@@ -9,7 +9,7 @@ from ..core.parametrization import Parametrization
 from ..linalg.entrywise import logit
 from ..linalg.precision import double, full_precision
 from ..sets.interval import Interval, like
-from .bounds import MARGIN, check_bounds, check_order, keep, typed
+from .bounds import MARGIN, affine, check_bounds, check_order, keep, typed
 
 
 class Sigmoid(Parametrization):
@@ -66,7 +66,7 @@ class Sigmoid(Parametrization):
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor that divides the interval like sigmoid(X) divides 1."""
         a, b = typed(self.lower, X), typed(self.upper, X)
-        return a + (b - a) * X.sigmoid()
+        return affine(X.sigmoid(), b - a, a)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the logit of the place in the interval."""
@@ -128,7 +128,7 @@ class Tanh(Parametrization):
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance r tanh(X/r) from the middle."""
         middle, radius, scale = _middle(self.lower, self.upper, X)
-        return middle + radius * torch.tanh(X / scale)
+        return affine(torch.tanh(X / scale), radius, middle)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return r atanh of the place in the interval."""
@@ -188,7 +188,7 @@ class Sine(Parametrization):
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance r sin(X/r) from the middle."""
         middle, radius, scale = _middle(self.lower, self.upper, X)
-        return middle + radius * torch.sin(X / scale)
+        return affine(torch.sin(X / scale), radius, middle)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return r asin of the place in the interval."""

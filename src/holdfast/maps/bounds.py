@@ -27,6 +27,15 @@ def typed(bound: float | Tensor, X: Tensor) -> float | Tensor:
     return bound.to(X.dtype) if isinstance(bound, Tensor) else bound
 
 
+def affine(Y: Tensor, factor: float | Tensor, shift: float | Tensor) -> Tensor:
+    """Return ``factor * Y + shift``, without a pass for a factor 1 or a shift 0."""
+    if isinstance(factor, Tensor) or factor != 1:
+        Y = typed(factor, Y) * Y
+    if isinstance(shift, Tensor) or shift != 0:
+        Y = typed(shift, Y) + Y
+    return Y
+
+
 def check_bounds(weight: Tensor, **bounds: float | Tensor) -> None:
     """Refuse complex weights, and bounds that do not fit the weight's shape."""
     require_real(weight)

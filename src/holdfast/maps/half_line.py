@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
-from ..linalg.entrywise import exponential, lift, softplus, softplus_inverse
+from ..linalg.entrywise import below_overflow, lift, softplus, softplus_inverse
 from ..linalg.precision import double, full_precision
 from ..sets.interval import Interval, like
-from .bounds import MARGIN, check_bounds, keep, typed
+from .bounds import MARGIN, affine, check_bounds, keep
 
 
 class Softplus(Parametrization):
@@ -78,7 +78,7 @@ class Softplus(Parametrization):
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance softplus(X) from the bound."""
-        return _from_bound(softplus(X, self.beta), self.bound, self.sign)
+        return affine(softplus(X, self.beta), self.sign, self.bound)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the inverse of softplus at the distances from the bound."""
@@ -96,8 +96,8 @@ class Exponential(Parametrization):
     multiply distances from the bound: the map for scales that range over decades, where
     `Softplus` is the calmer one. The bound is not reached, but by underflow: an entry
     that is assigned on it is moved inside by one rounding of the matrix. Where the
-    exponential would overflow, the value is the largest number, of slope zero. The
-    right inverse is the logarithm, exact. Costs one pass over the tensor.
+    exponential would overflow, the value is about the largest number, of slope zero.
+    The right inverse is the logarithm, exact. Costs one pass over the tensor.
 
     Args:
         bound: the bound b; a tensor is broadcast to the weight's shape.
@@ -136,10 +136,13 @@ class Exponential(Parametrization):
         """Check the shapes, and that the weight is real."""
         check_bounds(weight, bound=self.bound, sign=self.sign)
 
-    @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance exp(X) from the bound."""
-        return _from_bound(exponential(X), self.bound, self.sign)
+        return self._value(below_overflow(X))
+
+    @full_precision
+    def _value(self, X: Tensor) -> Tensor:
+        return affine(X.exp(), self.sign, self.bound)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the logarithm of the distances from the bound."""
@@ -193,7 +196,7 @@ class Square(Parametrization):
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance X² from the bound."""
-        return _from_bound(X * X, self.bound, self.sign)
+        return affine(X * X, self.sign, self.bound)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the root of the distances from the bound."""
@@ -207,11 +210,6 @@ def _side(bound: float | Tensor, sign: int | Tensor) -> Interval:
     lower = torch.where(sign >= 0, bound, -math.inf)
     upper = torch.where(sign <= 0, bound, math.inf)
     return Interval(lower, upper, margin=MARGIN)
-
-
-def _from_bound(Y: Tensor, bound: float | Tensor, sign: int | Tensor) -> Tensor:
-    signed = typed(sign, Y) * Y if isinstance(sign, Tensor) or sign != 1 else Y
-    return typed(bound, Y) + signed if isinstance(bound, Tensor) or bound else signed
 
 
 def _distance(weight: Tensor, bound: float | Tensor, sign: int | Tensor) -> Tensor:
