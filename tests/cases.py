@@ -369,6 +369,13 @@ CASES = (
     ),
 )
 
+# The families have their rows in files of their own, which import from this one.
+from cases_entrywise import ENTRYWISE  # noqa: E402
+from cases_simplex import SIMPLEX  # noqa: E402
+from cases_stochastic import STOCHASTIC  # noqa: E402
+
+CASES += (*ENTRYWISE, *SIMPLEX, *STOCHASTIC)
+
 
 def over(
     law: str,

@@ -5,6 +5,7 @@ from .constraint import Constraint
 from .convolution import ConvolutionBall, OrthogonalKernels
 from .definite import SymmetricPositiveDefinite
 from .groups import Orthogonal, SpecialOrthogonal, SpecialUnitary, Unitary
+from .interval import Grid, Interval
 from .invertible import GeneralLinear
 from .linear import (
     Real,
@@ -18,6 +19,10 @@ from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
 from .stable import Hurwitz, SchurStable, UnitDisc
+from .orthogonal import Stiefel
+from .simplex import Ordered, Simplex, ZeroSum
+from .spectral import SpectralBall, SpectralSphere
+from .transport import TransportPolytope
 
 __all__ = [
     "Constraint",
@@ -34,6 +39,11 @@ __all__ = [
     "Scaled",
     "ScaledOrthogonal",
     "SchurStable",
+    "Grid",
+    "Interval",
+    "Ordered",
+    "Real",
+    "Simplex",
     "SkewMatrices",
     "Sparse",
     "SpecialOrthogonal",
@@ -44,7 +54,9 @@ __all__ = [
     "Stiefel",
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
+    "TransportPolytope",
     "TriangularMatrices",
     "UnitDisc",
     "Unitary",
+    "ZeroSum",
 ]
