@@ -12,11 +12,10 @@ from .norm import SpectralNorm, WeightNorm
 from .order import CumulativeSum
 from .orthogonal import Orthogonal
 from .polar import Polar
-from .sparse import Mask, NMSparsity, TopK
-from .stable import LRU, Lyapunov, Stein
 from .quantize import FakeQuantize
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
-from .sparse import Mask
+from .sparse import Mask, NMSparsity, TopK
+from .stable import LRU, Lyapunov, Stein
 from .structured import Skew, Symmetric, Triangular
 from .thin import ThinOrthogonal
 from .transport import NorthwestCorner, Sinkhorn
@@ -26,24 +25,22 @@ __all__ = [
     "RKO",
     "Cayley",
     "ConvSpectralBound",
-    "GradualTopK",
-    "Householder",
-    "Lyapunov",
     "CumulativeSum",
     "Exponential",
     "FakeQuantize",
+    "GradualTopK",
     "Helmert",
     "Householder",
     "IsometricLogRatio",
+    "Lyapunov",
     "Mask",
     "Matricized",
     "MatrixExp",
     "NMSparsity",
+    "NorthwestCorner",
     "Orthogonal",
     "Polar",
     "Scaled",
-    "NorthwestCorner",
-    "Orthogonal",
     "Sigmoid",
     "Sine",
     "Sinkhorn",
@@ -51,8 +48,8 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpectralNorm",
-    "Stein",
     "Square",
+    "Stein",
     "StickBreaking",
     "Symmetric",
     "Tanh",

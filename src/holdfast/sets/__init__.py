@@ -16,12 +16,10 @@ from .linear import (
     TriangularMatrices,
 )
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
+from .simplex import Ordered, Simplex, ZeroSum
 from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
 from .stable import Hurwitz, SchurStable, UnitDisc
-from .orthogonal import Stiefel
-from .simplex import Ordered, Simplex, ZeroSum
-from .spectral import SpectralBall, SpectralSphere
 from .transport import TransportPolytope
 
 __all__ = [
@@ -29,20 +27,19 @@ __all__ = [
     "ConvolutionBall",
     "GeneralLinear",
     "Grassmann",
+    "Grid",
     "Hurwitz",
+    "Interval",
     "KSparse",
     "Matricized",
     "NMSparse",
+    "Ordered",
     "Orthogonal",
     "OrthogonalKernels",
     "Real",
     "Scaled",
     "ScaledOrthogonal",
     "SchurStable",
-    "Grid",
-    "Interval",
-    "Ordered",
-    "Real",
     "Simplex",
     "SkewMatrices",
     "Sparse",
