@@ -274,3 +274,10 @@ def over(
         return pytest.mark.parametrize("case", covered, ids=str)(run)
 
     return decorate
+
+
+# ---- The rows of the families, each in a file of its own ----------------------------
+
+from cases_linear import LINEAR  # noqa: E402
+
+CASES += LINEAR

@@ -228,10 +228,11 @@ def test_the_gradient_law_rejects_a_detached_factor():
 
 
 def law_batch(case: Case, shape: Shape, dtype: torch.dtype) -> None:
-    single, (originals,) = case.bound(shape, dtype), case.draw((3, *shape), dtype)
+    single, originals = case.bound(shape, dtype), case.draw((3, *shape), dtype)
     batch = case.bound((3, *shape), dtype)
-    values = forward(batch, originals)
-    close(values, torch.stack([forward(single, x) for x in originals]))
+    values = forward(batch, *originals)
+    loop = [forward(single, *xs) for xs in zip(*originals, strict=True)]
+    close(values, torch.stack(loop))
     if "right_inverse" not in case.exceptions:
         W = case.codomain(shape).sample((3, *shape), dtype=dtype)
         back = forward(batch, *right_inverse(batch, W))

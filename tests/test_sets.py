@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+import cases  # noqa: F401  # before the files of the families, which it gathers
+from cases_linear import LINEAR_SETS
 from holdfast import errors, linalg, sets
+from subjects import Subject
 
 MASK = torch.arange(12).reshape(4, 3) % 3 != 0
 
@@ -31,8 +35,15 @@ SETS = {
     "sphere": sets.SpectralSphere(3.0),
     "sphere of a kernel": sets.SpectralSphere(axis=1),
 }
+MORE: dict[str, Subject] = {**LINEAR_SETS}
+SETS |= {name: subject.constraint for name, subject in MORE.items()}
 ONLY_SQUARE = ("square", "symmetric", "skew", "definite", "invertible")
-OPEN = ("real", "square", "invertible")  # nothing next to a point is outside
+ONLY_SQUARE += tuple(name for name, subject in MORE.items() if subject.square)
+# nothing next to a point is outside
+OPEN = ("real", "square", "invertible")
+OPEN += tuple(name for name, subject in MORE.items() if subject.open)
+CONES = tuple(name for name, subject in MORE.items() if subject.cone)
+WITHOUT_ZERO = tuple(name for name, subject in MORE.items() if subject.zero is False)
 KERNELS = ("ball of a kernel", "sphere of a kernel")
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 COMPLEX = (torch.complex64, torch.complex128)
@@ -42,7 +53,9 @@ CLOSED = pytest.mark.parametrize("name", [name for name in SETS if name not in O
 EXACT = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 
 
-def shapes(name: str) -> list[tuple[int, ...]]:
+def shapes(name: str) -> Sequence[tuple[int, ...]]:
+    if name in MORE:
+        return MORE[name].shapes
     if name in ONLY_SQUARE:
         return [(4, 4), (1, 1), (2, 3, 3), (0, 3, 3)]
     if name == "sparse":
@@ -92,6 +105,8 @@ def test_there_is_one_residual_for_each_matrix(name):
 def off_by(name: str, eps: float, dtype: torch.dtype) -> Tensor:
     """Return a matrix that misses the set by ``eps``, relative to its size."""
     W = SETS[name].sample(some(name), dtype=dtype)
+    if name in MORE and MORE[name].miss is not None:
+        return MORE[name].miss(W, eps)
     if "ball" in name:
         W = W * SETS[name].radius / torch.linalg.matrix_norm(W, 2)
     if "ball" in name or "sphere" in name or name == "stiefel":
@@ -135,6 +150,7 @@ def test_one_matrix_outside_puts_the_batch_outside(name):
 
 
 LINEAR = ("symmetric", "skew", "lower", "upper", "strictly lower", "sparse", "definite")
+LINEAR = (*CONES, *LINEAR)
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -159,7 +175,7 @@ def test_nan_is_in_no_set_that_asks():
 def test_zero_is_in_the_cones_but_not_definite_or_invertible():
     for name in LINEAR[:-1]:
         assert SETS[name].contains(torch.zeros(some(name)))
-    for name in ("definite", "invertible", "stiefel", "sphere"):
+    for name in ("definite", "invertible", "stiefel", "sphere", *WITHOUT_ZERO):
         zero = torch.zeros(some(name))
         assert not SETS[name].contains(zero)
         assert SETS[name].contains(SETS[name].project(zero))
@@ -225,6 +241,8 @@ def test_a_vector_is_no_matrix(name):
 @CLOSED
 @EXACT
 def test_the_projection_is_the_nearest_point(name, dtype):
+    if name in MORE and not MORE[name].nearest:
+        return
     for shape in shapes(name):
         if 0 in shape or len(shape) > 2:
             continue

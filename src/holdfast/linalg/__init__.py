@@ -3,6 +3,7 @@
 Nothing here keeps state, changes an argument or knows about modules.
 """
 
+from .blocks import block_diagonal, diagonal_blocks, kronecker, nearest_kronecker
 from .cayley import cayley_inverse, cayley_signs, cayley_transform
 from .definite import symmetric_exponential, symmetric_logarithm
 from .exponential import matrix_exponential, skew_exponential
@@ -15,6 +16,7 @@ from .orthonormal import complete, orthogonality, polish, positive_qr
 from .polar_factor import polar, polar_by_products
 from .power import matricize, power_iteration, rayleigh
 from .precision import double, full_precision
+from .shifts import circulant, diagonal_means, diagonal_sums, toeplitz, wrapped_means
 from .stiefel_exponential import (
     thin_exponential,
     thin_exponential_at,
@@ -24,11 +26,13 @@ from .stiefel_exponential import (
 from .structure import (
     lower_skew,
     positive_signs,
+    rectangular_diagonal,
     require_matrix,
     require_square,
     skew,
     symmetric,
     tall,
+    traceless,
     turned_like,
 )
 from .thin import thin_cayley, thin_cayley_at, thin_cayley_lower
@@ -42,19 +46,26 @@ from .tolerances import tolerance
 __all__ = [
     "accretive_inverse",
     "axis",
+    "block_diagonal",
     "cayley_inverse",
     "cayley_signs",
     "cayley_transform",
+    "circulant",
     "complete",
+    "diagonal_blocks",
+    "diagonal_means",
     "diagonal_signs",
+    "diagonal_sums",
     "divide",
     "double",
     "full_precision",
     "inverse_by_products",
+    "kronecker",
     "lower_skew",
     "lyapunov",
     "matricize",
     "matrix_exponential",
+    "nearest_kronecker",
     "norm_except",
     "orthogonality",
     "polar",
@@ -64,6 +75,7 @@ __all__ = [
     "positive_signs",
     "power_iteration",
     "rayleigh",
+    "rectangular_diagonal",
     "reflections",
     "reflectors",
     "require_matrix",
@@ -87,6 +99,9 @@ __all__ = [
     "thin_exponential_at",
     "thin_exponential_lower",
     "thin_logarithm",
+    "toeplitz",
     "tolerance",
+    "traceless",
     "turned_like",
+    "wrapped_means",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
@@ -60,9 +61,39 @@ def symmetric(X: Tensor) -> Tensor:
                 [2., 3.]])
     """
     require_square(X)
+    if not X.is_complex():
+        return X.triu() + X.triu(1).mT
     above = X.triu(1)
     diagonal = X.diagonal(dim1=-2, dim2=-1).real
     return above + above.mH + torch.diag_embed(diagonal)
+
+
+def traceless(X: Tensor) -> Tensor:
+    r"""Return :math:`X - \mathrm{tr}(X) I / n`, the nearest matrix of trace zero.
+
+    Example:
+        >>> import torch
+        >>> traceless(torch.tensor([[3.0, 5.0], [0.0, 1.0]]))
+        tensor([[ 1.,  5.],
+                [ 0., -1.]])
+    """
+    require_square(X)
+    mean = X.diagonal(dim1=-2, dim2=-1).mean(-1)
+    identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
+    return X - mean[..., None, None] * identity
+
+
+def rectangular_diagonal(d: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the matrix with the diagonal ``d``, tall or wide.
+
+    Example:
+        >>> import torch
+        >>> rectangular_diagonal(torch.tensor([1.0, 2.0]), 2, 3)
+        tensor([[1., 0., 0.],
+                [0., 2., 0.]])
+    """
+    m = d.shape[-1]
+    return pad(torch.diag_embed(d), (0, columns - m, 0, rows - m))
 
 
 def skew(X: Tensor) -> Tensor:
