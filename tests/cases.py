@@ -278,6 +278,8 @@ def over(
 
 # ---- The rows of the families, each in a file of its own ----------------------------
 
+from cases_definite import DEFINITE  # noqa: E402
+from cases_invertible import INVERTIBLE  # noqa: E402
 from cases_linear import LINEAR  # noqa: E402
 
-CASES += LINEAR
+CASES += (*LINEAR, *INVERTIBLE, *DEFINITE)

@@ -22,6 +22,7 @@ class Subject:
         open: next to a point there is nothing outside.
         zero: whether the zero matrix is inside; None if nothing is claimed.
         nearest: `project` is the nearest point.
+        real: complex matrices are outside.
         miss: returns, for a point and an eps, a matrix that misses the set by eps.
     """
 
@@ -32,4 +33,5 @@ class Subject:
     open: bool = False
     zero: bool | None = None
     nearest: bool = True
+    real: bool = False
     miss: Callable[[Tensor, float], Tensor] | None = None

@@ -5,10 +5,37 @@ Nothing here keeps state, changes an argument or knows about modules.
 
 from .blocks import block_diagonal, diagonal_blocks, kronecker, nearest_kronecker
 from .cayley import cayley_inverse, cayley_signs, cayley_transform
+from .correlation import (
+    normalized_factor,
+    partial_correlation_factor,
+    partial_correlations,
+)
 from .definite import symmetric_exponential, symmetric_logarithm
+from .divided import first_differences, inverse_softplus, second_differences, softplus
+from .eigenvalue_function import (
+    eigenvalue_function,
+    symmetric_logistic,
+    symmetric_softplus,
+)
 from .exponential import matrix_exponential, skew_exponential
+from .gram_matrix import (
+    gram,
+    lower_trapezoid,
+    permutation_of,
+    permuted_rows,
+    semidefinite_factor,
+    triangular_factor,
+)
 from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
+from .invertible_factors import (
+    log_size,
+    pivots,
+    plu,
+    plu_inverse,
+    singular_factors,
+    size_coordinate,
+)
 from .logarithm import signed_logarithm, skew_logarithm
 from .lyapunov_equation import lyapunov
 from .norms import axis, divide, norm_except, rescale
@@ -58,16 +85,30 @@ __all__ = [
     "diagonal_sums",
     "divide",
     "double",
+    "eigenvalue_function",
+    "first_differences",
     "full_precision",
+    "gram",
     "inverse_by_products",
+    "inverse_softplus",
     "kronecker",
+    "log_size",
     "lower_skew",
+    "lower_trapezoid",
     "lyapunov",
     "matricize",
     "matrix_exponential",
     "nearest_kronecker",
     "norm_except",
+    "normalized_factor",
     "orthogonality",
+    "partial_correlation_factor",
+    "partial_correlations",
+    "permutation_of",
+    "permuted_rows",
+    "pivots",
+    "plu",
+    "plu_inverse",
     "polar",
     "polar_by_products",
     "polish",
@@ -81,13 +122,20 @@ __all__ = [
     "require_matrix",
     "require_square",
     "rescale",
+    "second_differences",
+    "semidefinite_factor",
     "signed_logarithm",
+    "singular_factors",
+    "size_coordinate",
     "skew",
     "skew_exponential",
     "skew_logarithm",
+    "softplus",
     "symmetric",
     "symmetric_exponential",
     "symmetric_logarithm",
+    "symmetric_logistic",
+    "symmetric_softplus",
     "tall",
     "thin_cayley",
     "thin_cayley_at",
@@ -102,6 +150,7 @@ __all__ = [
     "toeplitz",
     "tolerance",
     "traceless",
+    "triangular_factor",
     "turned_like",
     "wrapped_means",
 ]

@@ -1,8 +1,9 @@
 """What holds: sets of tensors with residual, contains, project, sample and dim."""
 
 from .constraint import Constraint
-from .definite import SymmetricPositiveDefinite
-from .invertible import GeneralLinear
+from .correlation import CorrelationMatrices
+from .definite import PositiveSemidefinite, SpectrumIn, SymmetricPositiveDefinite
+from .invertible import GeneralLinear, PositiveDeterminant, SpecialLinear
 from .kronecker import KroneckerProducts
 from .linear import (
     Real,
@@ -23,14 +24,19 @@ __all__ = [
     "BlockDiagonalMatrices",
     "CirculantMatrices",
     "Constraint",
+    "CorrelationMatrices",
     "DiagonalMatrices",
     "GeneralLinear",
     "KroneckerProducts",
+    "PositiveDeterminant",
+    "PositiveSemidefinite",
     "Real",
     "SkewMatrices",
     "Sparse",
+    "SpecialLinear",
     "SpectralBall",
     "SpectralSphere",
+    "SpectrumIn",
     "SquareMatrices",
     "Stiefel",
     "SymmetricMatrices",
