@@ -12,7 +12,7 @@ from .correlation import (
 )
 from .definite import symmetric_exponential, symmetric_logarithm
 from .divided import first_differences, inverse_softplus, second_differences, softplus
-from .eigenvalue_function import (
+from .eigenvalues import (
     eigenvalue_function,
     symmetric_logistic,
     symmetric_softplus,
@@ -35,6 +35,7 @@ from .invertible_factors import (
     plu_inverse,
     singular_factors,
     size_coordinate,
+    with_unit_product,
 )
 from .logarithm import signed_logarithm, skew_logarithm
 from .lyapunov_equation import lyapunov
@@ -152,5 +153,6 @@ __all__ = [
     "traceless",
     "triangular_factor",
     "turned_like",
+    "with_unit_product",
     "wrapped_means",
 ]

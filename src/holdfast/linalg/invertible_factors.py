@@ -42,6 +42,22 @@ def size_coordinate(size: Tensor) -> Tensor:
     return size - size.reciprocal()
 
 
+def with_unit_product(size: Tensor) -> Tensor:
+    """Return sizes with the smallest one changed so that their product is one.
+
+    That changes a matrix the least: it may have lost the determinant to rounding.
+
+    Example:
+        >>> import torch
+        >>> with_unit_product(torch.tensor([4.0, 0.5]))
+        tensor([4.0000, 0.2500])
+    """
+    logs = size.log()
+    place = torch.arange(size.shape[-1], device=size.device)
+    smallest = place == logs.argmin(-1, keepdim=True)
+    return torch.where(smallest, logs - logs.sum(-1, keepdim=True), logs).exp()
+
+
 def _centered(x: Tensor, unit: bool) -> Tensor:  # noqa: FBT001
     return x - x.mean(-1, keepdim=True) if unit else x
 
@@ -100,7 +116,7 @@ def plu_inverse(W: Tensor, *, unit: bool) -> tuple[Tensor, Tensor, Tensor]:
     d = U.diagonal(dim1=-2, dim2=-1)
     size = d.abs().clamp_min(torch.finfo(W.dtype).tiny)
     signs = torch.ones_like(size, dtype=torch.int8)
-    s = size_coordinate(size)
+    s = size_coordinate(with_unit_product(size) if unit else size)
     if W.is_complex():
         if unit:
             signs[..., 0] = torch.linalg.det(P).real.round().to(torch.int8)

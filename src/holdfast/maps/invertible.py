@@ -14,6 +14,7 @@ from ..linalg.invertible_factors import (
     plu_inverse,
     singular_factors,
     size_coordinate,
+    with_unit_product,
 )
 from ..linalg.precision import double, full_precision
 from ..linalg.structure import positive_signs, require_square
@@ -193,6 +194,8 @@ class InvertibleSVD(Parametrization):
         self.left = U.to(weight.dtype).contiguous()
         self.right = Vh.mH.to(weight.dtype).contiguous()
         values = values.clamp_min(torch.finfo(values.dtype).tiny)
+        if self.determinant == "one":
+            values = with_unit_product(values)
         return torch.diag_embed(size_coordinate(values)).to(weight.dtype)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..linalg.divided import inverse_softplus
-from ..linalg.eigenvalue_function import symmetric_logistic, symmetric_softplus
+from ..linalg.eigenvalues import symmetric_logistic, symmetric_softplus
 from ..linalg.precision import double, full_precision
 from ..linalg.structure import require_square
 from ..sets.definite import SpectrumIn, SymmetricPositiveDefinite
