@@ -34,6 +34,7 @@ CLAIMS = (
     "reflections_cost_a_fifth_of_torchs",
     "thin_weights_cost_a_fifth_of_torchs_fastest",
     "ten_thousand_rotations_cost_a_fifth_of_torchs",
+    "invertible_and_definite_weights_cost_a_third_of_geotorchs",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

@@ -25,6 +25,8 @@ def two_columns(shape: Shape) -> tuple[Shape]:
 
 _SPD = sets.SymmetricPositiveDefinite()
 
+_OVERFLOW = {"degenerate": "exp(1e18) is infinite; softplus is there instead"}
+
 DEFINITE = (
     *(
         Case(
@@ -32,6 +34,7 @@ DEFINITE = (
             lambda _, kind=kind: [maps.Cholesky(kind)],
             always(_SPD),
             SQUARE,
+            exceptions=_OVERFLOW if kind == "exp" else {},
         )
         for kind in ("softplus", "exp")
     ),

@@ -15,6 +15,9 @@ _SETS = {
     "one": sets.SpecialLinear(),
 }
 
+# Pivots that multiply to one may be larger than any coordinate, and so may a product.
+_LARGE = {"degenerate": "products of numbers of 1e18 exceed single precision"}
+
 INVERTIBLE = (
     *(
         Case(
@@ -23,6 +26,7 @@ INVERTIBLE = (
             lambda _, kind=kind: _SETS[kind],
             SQUARE,
             REAL if kind == "positive" else ALL,
+            exceptions=_LARGE if kind == "one" else {},
         )
         for kind in _SETS
     ),
