@@ -62,7 +62,8 @@ def symmetric(X: Tensor) -> Tensor:
     """
     require_square(X)
     if not X.is_complex():
-        return X.triu() + X.triu(1).mT
+        # a transposed copy is quicker than a transposed operand
+        return X.triu() + X.triu(1).mT.contiguous()
     above = X.triu(1)
     diagonal = X.diagonal(dim1=-2, dim2=-1).real
     return above + above.mH + torch.diag_embed(diagonal)
