@@ -25,6 +25,8 @@ def two_columns(shape: Shape) -> tuple[Shape]:
 
 _SPD = sets.SymmetricPositiveDefinite()
 
+_THREE_ROWS: tuple[Shape, ...] = ((4, 4), (2, 3, 3), (0, 3, 3))
+
 _OVERFLOW = {"degenerate": "exp(1e18) is infinite; softplus is there instead"}
 
 DEFINITE = (
@@ -57,6 +59,13 @@ DEFINITE = (
         always(sets.PositiveSemidefinite(2)),
         LARGER,
         originals=two_columns,
+    ),
+    Case(
+        "low rank plus diagonal",
+        lambda _: [maps.LowRankPlusDiagonal(1)],
+        always(sets.LowRankPlusDiagonalMatrices(1)),
+        _THREE_ROWS,
+        originals=lambda shape: ((*shape[:-1], 1), shape[:-1]),
     ),
     Case(
         "spectral softplus",
@@ -106,6 +115,12 @@ def off_rank(W: Tensor, eps: float) -> Tensor:
     return W + eps * values[-1] * v @ v.mH
 
 
+def off_symmetry(W: Tensor, eps: float) -> Tensor:
+    """Return the matrix plus a skew one, which every symmetric one is orthogonal to."""
+    N = sets.SkewMatrices().project(torch.randn_like(W))
+    return W + eps * N * torch.linalg.vector_norm(W) / torch.linalg.vector_norm(N)
+
+
 def off_diagonal(W: Tensor, eps: float) -> Tensor:
     """Return the matrix times 1 + eps."""
     return W * (1 + eps)
@@ -126,6 +141,13 @@ DEFINITE_SETS = {
     ),
     "semidefinite of rank 2": Subject(
         sets.PositiveSemidefinite(2), LARGER, square=True, cone=True, miss=off_rank
+    ),
+    "low rank plus diagonal": Subject(
+        sets.LowRankPlusDiagonalMatrices(1),
+        _THREE_ROWS,
+        square=True,
+        nearest=False,
+        miss=off_symmetry,
     ),
     "correlation": Subject(
         sets.CorrelationMatrices(),

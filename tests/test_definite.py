@@ -221,6 +221,28 @@ def test_an_unknown_function_of_the_diagonal_is_refused():
         maps.Cholesky("sqrt").bind(torch.eye(2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize(("n", "rank"), [(3, 1), (6, 2), (20, 4), (24, 8)])
+def test_rank_and_diagonal_are_told_apart(n, rank, dtype):
+    B, d = torch.randn(n, rank, dtype=dtype), 0.1 + torch.rand(n).double()
+    W = B @ B.mH + torch.diag(d).to(dtype)
+    found, diagonal = linalg.low_rank_plus_diagonal(W, rank, 1e-16)
+    assert_close(diagonal, d, rtol=1e-9, atol=1e-9)
+    assert_close(linalg.gram(found) + torch.diag(diagonal).to(dtype), W)
+
+
+def test_factor_models_are_few_and_small_matrices_have_none():
+    factors = sets.LowRankPlusDiagonalMatrices(1)
+    W = torch.ones(4, 4).double() + torch.eye(4)
+    assert factors.contains(W)
+    W[0, 1] = W[1, 0] = 0.9  # the minors off the diagonal are not zero any more
+    assert 1e-3 < float(factors.residual(W)) < 0.1
+    assert_close(factors.project(W).diagonal(), W.diagonal())
+    assert not factors.contains(torch.eye(2))
+    with pytest.raises(errors.InvalidTensorError, match="from 1 to a third"):
+        maps.LowRankPlusDiagonal(2).bind(torch.eye(5))
+
+
 # ---- Correlations -------------------------------------------------------------------
 
 

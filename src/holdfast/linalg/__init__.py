@@ -18,6 +18,7 @@ from .eigenvalues import (
     symmetric_softplus,
 )
 from .exponential import matrix_exponential, skew_exponential
+from .factor_model import low_rank_plus_diagonal
 from .gram_matrix import (
     gram,
     lower_trapezoid,
@@ -94,6 +95,7 @@ __all__ = [
     "inverse_softplus",
     "kronecker",
     "log_size",
+    "low_rank_plus_diagonal",
     "lower_skew",
     "lower_trapezoid",
     "lyapunov",

@@ -5,6 +5,7 @@ from .cayley import Cayley
 from .correlation import NormalizedCholesky, PartialCorrelations
 from .definite import Cholesky, Gram
 from .exponential import MatrixExp
+from .factor_model import LowRankPlusDiagonal
 from .householder import Householder
 from .invertible import PLU, InvertibleSVD
 from .norm import SpectralNorm, WeightNorm
@@ -27,6 +28,7 @@ __all__ = [
     "Householder",
     "InvertibleSVD",
     "Kronecker",
+    "LowRankPlusDiagonal",
     "Mask",
     "MatrixExp",
     "NormalizedCholesky",

@@ -3,6 +3,7 @@
 from .constraint import Constraint
 from .correlation import CorrelationMatrices
 from .definite import PositiveSemidefinite, SpectrumIn, SymmetricPositiveDefinite
+from .factor_model import LowRankPlusDiagonalMatrices
 from .invertible import GeneralLinear, PositiveDeterminant, SpecialLinear
 from .kronecker import KroneckerProducts
 from .linear import (
@@ -28,6 +29,7 @@ __all__ = [
     "DiagonalMatrices",
     "GeneralLinear",
     "KroneckerProducts",
+    "LowRankPlusDiagonalMatrices",
     "PositiveDeterminant",
     "PositiveSemidefinite",
     "Real",
