@@ -231,6 +231,14 @@ def test_rank_and_diagonal_are_told_apart(n, rank, dtype):
     assert_close(linalg.gram(found) + torch.diag(diagonal).to(dtype), W)
 
 
+def test_training_leaves_a_diagonal_matrix():
+    map_ = maps.LowRankPlusDiagonal(1)
+    B, x = (t.requires_grad_() for t in map_.right_inverse(torch.eye(4)))
+    assert_close(map_(B, x), torch.eye(4))
+    (slope,) = torch.autograd.grad((map_(B, x) * torch.randn(4, 4)).sum(), B)
+    assert bool(slope.any())
+
+
 def test_factor_models_are_few_and_small_matrices_have_none():
     factors = sets.LowRankPlusDiagonalMatrices(1)
     W = torch.ones(4, 4).double() + torch.eye(4)

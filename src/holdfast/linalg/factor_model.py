@@ -59,7 +59,10 @@ def low_rank_plus_diagonal(W: Tensor, rank: int, floor: float) -> tuple[Tensor, 
     for _ in range(_ROUNDS):
         B = semidefinite_factor(W - torch.diag_embed(d).to(W.dtype), rank)
         d = torch.maximum(diagonal - _squares(B), smallest)
-    return semidefinite_factor(W - torch.diag_embed(d).to(W.dtype), rank), d
+    # columns of zeros would have no gradient: they get what rounding allows
+    least = floor * diagonal.amax(-1, keepdim=True)
+    rest = W - torch.diag_embed(d - least).to(W.dtype)
+    return semidefinite_factor(rest, rank), d
 
 
 def _communalities(W: Tensor, rank: int) -> Tensor:
