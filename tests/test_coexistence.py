@@ -349,15 +349,44 @@ def registered(
     register: Callable[..., nn.Module] = holdfast.register_parametrization,
 ) -> nn.Module:
     """Register a built-in map, after the one that leads into its domain."""
-    arguments = {"Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()}}
     if name in SECOND:
-        register(layer, "weight", holdfast.maps.Skew())
-    link = MAPS[name](**arguments.get(name, dict)())
-    return register(layer, "weight", link)
+        register(layer, "weight", SECOND[name]())
+    return register(layer, "weight", made(name, layer.weight))
 
 
-SECOND = {"MatrixExp", "Cayley"}  # which take a skew matrix
-SQUARE = {"Symmetric", "Skew", *SECOND}
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "BlockDiagonal": {"blocks": 1},
+    "Kronecker": {"left": (1, 1)},
+    "LowRankPlusDiagonal": {"rank": 1},
+    "SpectralLogistic": {"low": -1.0, "high": 2.0},
+}
+
+
+def made(name: str, weight: Tensor) -> holdfast.Parametrization:
+    """Return a built-in map with arguments that suit the weight."""
+    if name == "Mask":
+        return MAPS[name](mask=torch.ones_like(weight).tril())
+    return MAPS[name](**ARGUMENTS.get(name, {}))
+
+
+# which take a skew or a symmetric matrix
+SECOND = {"MatrixExp": holdfast.maps.Skew, "Cayley": holdfast.maps.Skew}
+SECOND |= {
+    name: holdfast.maps.Symmetric
+    for name, value in MAPS.items()
+    if isinstance(value.domain, holdfast.sets.SymmetricMatrices)
+}
+
+
+def only_square(name: str) -> bool:
+    """Tell whether the map's sets have no matrices that are not square."""
+    weight = torch.zeros(3, 5)
+    link = made(name, weight)
+    both = (link.domain, link.codomain)
+    return any(bool(s.residual(weight).isinf().any()) for s in both)
+
+
+SQUARE = {*SECOND, *filter(only_square, MAPS)}
 BUILT_IN = [
     (name, shape)
     for name in MAPS
