@@ -587,6 +587,11 @@ COMPILED = (
     "orthogonal householder",
     "weight norm 0",
     "spectral norm 0",
+    "toeplitz",
+    "plu one",
+    "invertible svd positive",
+    "cholesky of rank 2",
+    "spectral softplus",
 )
 
 
