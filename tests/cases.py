@@ -421,3 +421,10 @@ from cases_dynamics import DYNAMICS  # noqa: E402
 from cases_sparse import SPARSE  # noqa: E402
 
 CASES = (*CASES, *CONVOLUTIONS, *DYNAMICS, *SPARSE)
+# ---- The rows of the families, each in a file of its own ----------------------------
+
+from cases_definite import DEFINITE  # noqa: E402
+from cases_invertible import INVERTIBLE  # noqa: E402
+from cases_linear import LINEAR  # noqa: E402
+
+CASES += (*LINEAR, *INVERTIBLE, *DEFINITE)
