@@ -389,6 +389,10 @@ def only_square(name: str) -> bool:
     """Tell whether the map's sets have no matrices that are not square."""
     weight = torch.zeros(3, 5)
     link = made(name, weight)
+    try:
+        link.bind(weight)
+    except holdfast.errors.InvalidTensorError:
+        return True
     both = (link.domain, link.codomain)
     return any(bool(s.residual(weight).isinf().any()) for s in both)
 
