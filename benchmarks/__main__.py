@@ -34,8 +34,6 @@ CLAIMS = (
     "reflections_cost_a_fifth_of_torchs",
     "thin_weights_cost_a_tenth_of_torchs_fastest",
     "a_thin_weight_costs_at_most_10_copies",
-    "ten_thousand_rotations_cost_a_fifth_of_torchs",
-    "thin_weights_cost_a_fifth_of_torchs_fastest",
     "ten_thousand_rotations_cost_a_fifteenth_of_torchs",
     "ten_thousand_stable_matrices_are_stable",
     "invertible_and_definite_weights_cost_a_third_of_geotorchs",
