@@ -66,6 +66,7 @@ DEFINITE = (
         always(sets.LowRankPlusDiagonalMatrices(1)),
         _THREE_ROWS,
         originals=lambda shape: ((*shape[:-1], 1), shape[:-1]),
+        real=(1,),
     ),
     Case(
         "spectral softplus",
