@@ -54,6 +54,7 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = ALL
     originals: Callable[[Shape], Sequence[Shape]] = lambda shape: (shape,)
     exceptions: Mapping[str, str] = field(default_factory=dict)
+    real: Sequence[int] | None = None  # originals that are; all but the last, if None
 
     def __str__(self) -> str:
         return self.name
@@ -72,10 +73,13 @@ class Case:
     def draw(
         self, shape: Shape, dtype: torch.dtype = torch.float64
     ) -> tuple[Tensor, ...]:
-        """Return random originals; all but the last are lengths or scales, so real."""
-        *real, last = self.originals(shape)
-        scales = (torch.randn(s, dtype=dtype.to_real()) for s in real)
-        return (*scales, torch.randn(last, dtype=dtype))
+        """Return random originals, those that are lengths or scales real."""
+        shapes = self.originals(shape)
+        real = range(len(shapes) - 1) if self.real is None else self.real
+        return tuple(
+            torch.randn(s, dtype=dtype.to_real() if i in real else dtype)
+            for i, s in enumerate(shapes)
+        )
 
     def bound(self, shape: Shape, dtype: torch.dtype = torch.float64) -> Chain:
         """Return the maps, bound to a random tensor as a registration would."""
@@ -421,3 +425,10 @@ from cases_dynamics import DYNAMICS  # noqa: E402
 from cases_sparse import SPARSE  # noqa: E402
 
 CASES = (*CASES, *CONVOLUTIONS, *DYNAMICS, *SPARSE)
+# ---- The rows of the families, each in a file of its own ----------------------------
+
+from cases_definite import DEFINITE  # noqa: E402
+from cases_invertible import INVERTIBLE  # noqa: E402
+from cases_linear import LINEAR  # noqa: E402
+
+CASES += (*LINEAR, *INVERTIBLE, *DEFINITE)

@@ -349,23 +349,55 @@ def registered(
     register: Callable[..., nn.Module] = holdfast.register_parametrization,
 ) -> nn.Module:
     """Register a built-in map, after the one that leads into its domain."""
-    arguments = {
-        "Mask": lambda: {"mask": torch.ones_like(layer.weight).tril()},
-        "Matricized": lambda: {"map": holdfast.maps.ThinOrthogonal(), "rows": 1},
-        "Scaled": lambda: {"map": holdfast.maps.ThinOrthogonal("matrix_exp")},
-        "TopK": lambda: {"count": 7},
-        "NMSparsity": lambda: {"n": 2, "m": layer.weight.shape[-1]},
-        "GradualTopK": lambda: {"final": 1.0, "initial": 0.5, "steps": 10},
-    }
     if name in SECOND:
-        register(layer, "weight", holdfast.maps.Skew())
-    link = MAPS[name](**arguments.get(name, dict)())
-    return register(layer, "weight", link)
+        register(layer, "weight", SECOND[name]())
+    return register(layer, "weight", made(name, layer.weight))
 
 
-SECOND = {"MatrixExp", "Cayley"}  # which take a skew matrix
-SQUARE = {"Symmetric", "Skew", "Lyapunov", "Stein", *SECOND}
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "BlockDiagonal": {"blocks": 1},
+    "Kronecker": {"left": (1, 1)},
+    "LowRankPlusDiagonal": {"rank": 1},
+    "SpectralLogistic": {"low": -1.0, "high": 2.0},
+    "Matricized": {"map": holdfast.maps.ThinOrthogonal(), "rows": 1},
+    "Scaled": {"map": holdfast.maps.ThinOrthogonal("matrix_exp")},
+    "TopK": {"count": 7},
+    "GradualTopK": {"final": 1.0, "initial": 0.5, "steps": 10},
+}
 COMPLEX = {"LRU"}  # tests/test_dynamics.py has it
+
+
+def made(name: str, weight: Tensor) -> holdfast.Parametrization:
+    """Return a built-in map with arguments that suit the weight."""
+    if name == "Mask":
+        return MAPS[name](mask=torch.ones_like(weight).tril())
+    if name == "NMSparsity":
+        return MAPS[name](n=2, m=weight.shape[-1])
+    return MAPS[name](**copy.deepcopy(ARGUMENTS.get(name, {})))
+
+
+# which take a skew or a symmetric matrix
+SECOND = {"MatrixExp": holdfast.maps.Skew, "Cayley": holdfast.maps.Skew}
+SECOND |= {
+    name: holdfast.maps.Symmetric
+    for name, value in MAPS.items()
+    if isinstance(value.domain, holdfast.sets.SymmetricMatrices)
+}
+
+
+def only_square(name: str) -> bool:
+    """Tell whether the map's sets have no matrices that are not square."""
+    weight = torch.zeros(3, 5)
+    link = made(name, weight)
+    try:
+        link.bind(weight)
+    except holdfast.errors.InvalidTensorError:
+        return True
+    both = (link.domain, link.codomain)
+    return any(bool(s.residual(weight).isinf().any()) for s in both)
+
+
+SQUARE = {*SECOND, *filter(only_square, MAPS)}
 BUILT_IN = [
     (name, shape)
     for name in MAPS

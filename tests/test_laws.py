@@ -590,6 +590,11 @@ COMPILED = (
     "scaled orthogonal",
     "weight norm 0",
     "spectral norm 0",
+    "toeplitz",
+    "plu one",
+    "invertible svd positive",
+    "cholesky of rank 2",
+    "spectral softplus",
 )
 
 

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+import cases  # noqa: F401  # before the files of the families, which it gathers
+from cases_definite import DEFINITE_SETS
+from cases_invertible import INVERTIBLE_SETS
+from cases_linear import LINEAR_SETS
 from holdfast import errors, linalg, sets
+from subjects import Subject
 
 MASK = torch.arange(12).reshape(4, 3) % 3 != 0
 
@@ -41,11 +46,19 @@ SETS = {
     "sphere": sets.SpectralSphere(3.0),
     "sphere of a kernel": sets.SpectralSphere(axis=1),
 }
+MORE: dict[str, Subject] = {**LINEAR_SETS, **INVERTIBLE_SETS, **DEFINITE_SETS}
+SETS |= {name: subject.constraint for name, subject in MORE.items()}
 GROUPS = ("O", "SO", "U", "SU")
 ONLY_SQUARE = ("square", "symmetric", "skew", "definite", "invertible", *GROUPS)
+ONLY_SQUARE += tuple(name for name, subject in MORE.items() if subject.square)
 ORTHONORMAL = ("stiefel", "grassmann", "matricized", "scaled", *GROUPS)
 MULTIPLES = ("multiples", "matricized multiples")
-OPEN = ("real", "square", "invertible")  # nothing next to a point is outside
+# nothing next to a point is outside
+OPEN = ("real", "square", "invertible")
+OPEN += tuple(name for name, subject in MORE.items() if subject.open)
+CONES = tuple(name for name, subject in MORE.items() if subject.cone)
+WITHOUT_ZERO = tuple(name for name, subject in MORE.items() if subject.zero is False)
+ONLY_REAL = tuple(name for name, subject in MORE.items() if subject.real)
 KERNELS = (
     "ball of a kernel",
     "sphere of a kernel",
@@ -78,7 +91,9 @@ def over(
     return pytest.mark.parametrize(("name", "dtype"), pairs, ids=ids)
 
 
-def shapes(name: str) -> list[tuple[int, ...]]:
+def shapes(name: str) -> Sequence[tuple[int, ...]]:
+    if name in MORE:
+        return MORE[name].shapes
     if name in ONLY_SQUARE:
         return [(4, 4), (1, 1), (2, 3, 3), (0, 3, 3)]
     if name == "sparse":
@@ -111,6 +126,8 @@ def norm(W: Tensor) -> float:
 
 @over(REAL + COMPLEX)
 def test_samples_and_projections_are_inside(name, dtype):
+    if dtype.is_complex and name in ONLY_REAL:
+        return
     for shape in shapes(name):
         sample = SETS[name].sample(shape, dtype=dtype)
         point = SETS[name].project(normal(shape, dtype))
@@ -133,6 +150,8 @@ def test_there_is_one_residual_for_each_matrix(name):
 def off_by(name: str, eps: float, dtype: torch.dtype) -> Tensor:
     """Return a matrix that misses the set by ``eps``, relative to its size."""
     W = SETS[name].sample(some(name), dtype=dtype)
+    if name in MORE and MORE[name].miss is not None:
+        return MORE[name].miss(W, eps)
     if "ball" in name:
         W = W * SETS[name].radius / torch.linalg.matrix_norm(W, 2)
     if "ball" in name or "sphere" in name or name in ORTHONORMAL:
@@ -178,6 +197,7 @@ def test_one_matrix_outside_puts_the_batch_outside(name):
 
 
 LINEAR = ("symmetric", "skew", "lower", "upper", "strictly lower", "sparse", "definite")
+LINEAR = (*CONES, *LINEAR)
 
 
 @pytest.mark.parametrize("name", [*LINEAR, *MULTIPLES])
@@ -202,7 +222,7 @@ def test_nan_is_in_no_set_that_asks():
 def test_zero_is_in_the_cones_but_not_definite_or_invertible():
     for name in (*LINEAR[:-1], *MULTIPLES):
         assert SETS[name].contains(torch.zeros(some(name)))
-    for name in ("definite", "invertible", "sphere", *ORTHONORMAL):
+    for name in ("definite", "invertible", "sphere", *ORTHONORMAL, *WITHOUT_ZERO):
         zero = torch.zeros(some(name), dtype=usual(name))
         assert not SETS[name].contains(zero)
         assert SETS[name].contains(SETS[name].project(zero))
@@ -289,6 +309,8 @@ def test_a_vector_is_no_matrix(name):
 
 @over(EXACT, without=(*OPEN, *CHEAP))
 def test_the_projection_is_the_nearest_point(name, dtype):
+    if name in MORE and not MORE[name].nearest:
+        return
     for shape in shapes(name):
         if 0 in shape or len(shape) > 2:
             continue
@@ -383,6 +405,8 @@ def rank_of_projection(name: str, W: Tensor) -> int:
 
 @over(EXACT)
 def test_the_dimension_is_that_of_the_tangent_space(name, dtype):
+    if dtype.is_complex and name in ONLY_REAL:
+        return
     for shape in shapes(name):
         W = SETS[name].sample(shape, dtype=dtype)
         W = W / 2 if "ball" in name else W

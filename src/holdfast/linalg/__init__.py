@@ -3,24 +3,51 @@
 Nothing here keeps state, changes an argument or knows about modules.
 """
 
+from .blocks import block_diagonal, diagonal_blocks, kronecker, nearest_kronecker
 from .cayley import (
     cayley_inverse,
     cayley_signs,
     cayley_transform,
     cayley_transform_lower,
 )
-from .convolution import (
-    conv_norm_bound,
-    conv_operator_norm,
+from .convolution import conv_norm_bound, conv_operator_norm
+from .correlation import (
+    normalized_factor,
+    partial_correlation_factor,
+    partial_correlations,
 )
 from .definite import symmetric_exponential, symmetric_logarithm
+from .divided import first_differences, inverse_softplus, second_differences, softplus
+from .eigenvalues import (
+    eigenvalue_function,
+    symmetric_logistic,
+    symmetric_softplus,
+)
 from .exponential import (
     matrix_exponential,
     skew_exponential,
     skew_exponential_lower,
 )
+from .factor_model import low_rank_plus_diagonal
+from .gram_matrix import (
+    gram,
+    lower_trapezoid,
+    permutation_of,
+    permuted_rows,
+    semidefinite_factor,
+    triangular_factor,
+)
 from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
+from .invertible_factors import (
+    log_size,
+    pivots,
+    plu,
+    plu_inverse,
+    singular_factors,
+    size_coordinate,
+    with_unit_product,
+)
 from .logarithm import signed_logarithm, skew_logarithm
 from .lyapunov_equation import lyapunov
 from .magnitudes import (
@@ -42,6 +69,7 @@ from .polar_factor import (
 )
 from .power import power_iteration, rayleigh
 from .precision import double, full_precision
+from .shifts import circulant, diagonal_means, diagonal_sums, toeplitz, wrapped_means
 from .stability import (
     continuous_lyapunov,
     decaying_exponentials,
@@ -59,6 +87,7 @@ from .stiefel_exponential import (
 from .structure import (
     lower_skew,
     positive_signs,
+    rectangular_diagonal,
     require_matrix,
     require_square,
     skew,
@@ -78,10 +107,12 @@ from .tolerances import tolerance
 __all__ = [
     "accretive_inverse",
     "axis",
+    "block_diagonal",
     "cayley_inverse",
     "cayley_signs",
     "cayley_transform",
     "cayley_transform_lower",
+    "circulant",
     "complete",
     "continuous_lyapunov",
     "conv_norm_bound",
@@ -91,24 +122,44 @@ __all__ = [
     "decaying_exponentials_inverse",
     "decaying_powers",
     "decaying_powers_inverse",
+    "diagonal_blocks",
+    "diagonal_means",
     "diagonal_signs",
+    "diagonal_sums",
     "discrete_lyapunov",
     "divide",
     "double",
+    "eigenvalue_function",
+    "first_differences",
     "full_precision",
+    "gram",
     "inverse_by_products",
+    "inverse_softplus",
     "keep_masked",
     "keep_straight_through",
+    "kronecker",
     "largest",
     "largest_of_groups",
+    "log_size",
+    "low_rank_plus_diagonal",
     "lower_skew",
+    "lower_trapezoid",
     "lyapunov",
     "matricize",
     "matricized_shape",
     "matrix_exponential",
+    "nearest_kronecker",
     "nearest_rotation",
     "norm_except",
+    "normalized_factor",
     "orthogonality",
+    "partial_correlation_factor",
+    "partial_correlations",
+    "permutation_of",
+    "permuted_rows",
+    "pivots",
+    "plu",
+    "plu_inverse",
     "polar",
     "polar_by_products",
     "polish",
@@ -116,20 +167,28 @@ __all__ = [
     "positive_signs",
     "power_iteration",
     "rayleigh",
+    "rectangular_diagonal",
     "reflections",
     "reflectors",
     "require_groups",
     "require_matrix",
     "require_square",
     "rescale",
+    "second_differences",
+    "semidefinite_factor",
     "signed_logarithm",
+    "singular_factors",
+    "size_coordinate",
     "skew",
     "skew_exponential",
     "skew_exponential_lower",
     "skew_logarithm",
+    "softplus",
     "symmetric",
     "symmetric_exponential",
     "symmetric_logarithm",
+    "symmetric_logistic",
+    "symmetric_softplus",
     "tall",
     "tensorize",
     "thin_cayley",
@@ -142,8 +201,12 @@ __all__ = [
     "thin_exponential_at",
     "thin_exponential_lower",
     "thin_logarithm",
+    "toeplitz",
     "tolerance",
     "traceless",
+    "triangular_factor",
     "turned_like",
     "unit_determinant",
+    "with_unit_product",
+    "wrapped_means",
 ]

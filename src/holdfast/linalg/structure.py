@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
@@ -61,9 +62,25 @@ def symmetric(X: Tensor) -> Tensor:
                 [2., 3.]])
     """
     require_square(X)
+    if not X.is_complex():
+        # a transposed copy is quicker than a transposed operand
+        return X.triu() + X.triu(1).mT.contiguous()
     above = X.triu(1)
     diagonal = X.diagonal(dim1=-2, dim2=-1).real
     return above + above.mH + torch.diag_embed(diagonal)
+
+
+def rectangular_diagonal(d: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the matrix with the diagonal ``d``, tall or wide.
+
+    Example:
+        >>> import torch
+        >>> rectangular_diagonal(torch.tensor([1.0, 2.0]), 2, 3)
+        tensor([[1., 0., 0.],
+                [0., 2., 0.]])
+    """
+    m = d.shape[-1]
+    return pad(torch.diag_embed(d), (0, columns - m, 0, rows - m))
 
 
 def skew(X: Tensor) -> Tensor:

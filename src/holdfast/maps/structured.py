@@ -1,17 +1,27 @@
-"""Linear structure read from a triangle of the original."""
+"""Linear structure: symmetric, skew, triangular, diagonal, banded, traceless."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
-from ..linalg.structure import require_square, skew, symmetric
+from ..linalg.precision import full_precision
+from ..linalg.structure import (
+    rectangular_diagonal,
+    require_matrix,
+    require_square,
+    skew,
+    symmetric,
+    traceless,
+)
 from ..sets.linear import (
     SkewMatrices,
     SquareMatrices,
     SymmetricMatrices,
+    TracelessMatrices,
     TriangularMatrices,
 )
+from ..sets.pattern import BandedMatrices, DiagonalMatrices
 
 
 class Symmetric(Parametrization):
@@ -138,4 +148,134 @@ class Triangular(Parametrization):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the triangle of ``weight``."""
+        return self.codomain.project(weight)
+
+
+class Diagonal(Parametrization):
+    r"""Put a vector on the diagonal of a square, tall or wide matrix.
+
+    .. math::
+        d \mapsto \mathrm{diag}(d), \qquad
+        \mathbb{R}^{\min(n, k)} \to \{W : w_{ij} = 0 \text{ for } i \ne j\}
+
+    A bijection; the right inverse is the diagonal. Costs one pass over the matrix.
+
+    Shape:
+        ``(*batch, min(n, k)) -> (*batch, n, k)``, for the n and k of the weight that it
+        is registered on.
+
+    Example:
+        >>> import torch, holdfast
+        >>> from holdfast import maps
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> layer = holdfast.register_parametrization(layer, "weight", maps.Diagonal())
+        >>> layer.weight = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+        >>> layer.parametrizations.weight.original.detach()
+        tensor([2., 3.])
+    """
+
+    codomain = DiagonalMatrices()
+    deterministic = True
+    size: tuple[int, int] = (0, 0)
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def bind(self, weight: Tensor) -> None:
+        """Note the size of the matrix, which the vector does not tell."""
+        require_matrix(weight)
+        self.size = (weight.shape[-2], weight.shape[-1])
+
+    def forward(self, d: Tensor) -> Tensor:
+        """Return the matrix with the diagonal ``d``."""
+        return rectangular_diagonal(d, *self.size)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return the diagonal."""
+        self.bind(weight)
+        return weight.diagonal(dim1=-2, dim2=-1).clone()
+
+
+class Banded(Parametrization):
+    r"""Keep a band along the diagonal of a square, tall or wide matrix.
+
+    .. math::
+        X \mapsto [x_{ij}]_{-u \le i - j \le l}, \qquad
+        \mathbb{R}^{n \times k} \to \{W : w_{ij} = 0 \text{ off the band}\}
+
+    Surjective; the right inverse is exact: the matrix itself. Costs two passes over the
+    matrix. What X has off the band is not used.
+
+    Args:
+        lower: l, the number of diagonals to keep below the main one.
+        upper: u, the number of diagonals to keep above it.
+
+    Shape:
+        ``(*batch, n, k) -> (*batch, n, k)``.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import maps
+        >>> maps.Banded(1, upper=0)(torch.ones(3, 3))
+        tensor([[1., 0., 0.],
+                [1., 1., 0.],
+                [0., 1., 1.]])
+    """
+
+    deterministic = True
+
+    def __init__(self, lower: int = 1, *, upper: int = 1) -> None:
+        super().__init__()
+        self.lower = lower
+        self.upper = upper
+
+    @property
+    def codomain(self) -> BandedMatrices:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The matrices with this band."""
+        return BandedMatrices(self.lower, upper=self.upper)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the band of ``X``."""
+        return self.codomain.project(X)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return the band of ``weight``."""
+        return self.codomain.project(weight)
+
+
+class Traceless(Parametrization):
+    r"""Subtract the mean of the diagonal, which leaves trace zero.
+
+    .. math::
+        X \mapsto X - \frac{\mathrm{tr}\, X}{n} I, \qquad
+        \mathbb{R}^{n \times n} \to \{W : \mathrm{tr}\, W = 0\}
+
+    The orthogonal projection, and so surjective; the right inverse is exact: the matrix
+    itself. Costs one pass over the matrix.
+
+    Shape:
+        ``(*batch, n, n) -> (*batch, n, n)``.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import maps
+        >>> maps.Traceless()(torch.tensor([[3.0, 5.0], [0.0, 1.0]]))
+        tensor([[ 1.,  5.],
+                [ 0., -1.]])
+    """
+
+    domain = SquareMatrices()
+    codomain = TracelessMatrices()
+    deterministic = True
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @full_precision
+    def forward(self, X: Tensor) -> Tensor:
+        """Return ``X`` less the mean of its diagonal."""
+        return traceless(X)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return the matrix itself, its trace removed."""
         return self.codomain.project(weight)

@@ -3,19 +3,25 @@
 from .combinators import Matricized, Scaled
 from .constraint import Constraint
 from .convolution import ConvolutionBall, OrthogonalKernels
-from .definite import SymmetricPositiveDefinite
+from .correlation import CorrelationMatrices
+from .definite import PositiveSemidefinite, SpectrumIn, SymmetricPositiveDefinite
+from .factor_model import LowRankPlusDiagonalMatrices
 from .groups import Orthogonal, SpecialOrthogonal, SpecialUnitary, Unitary
 from .interval import Grid, Interval
-from .invertible import GeneralLinear
+from .invertible import GeneralLinear, PositiveDeterminant, SpecialLinear
+from .kronecker import KroneckerProducts
 from .linear import (
     Real,
     SkewMatrices,
     Sparse,
     SquareMatrices,
     SymmetricMatrices,
+    TracelessMatrices,
     TriangularMatrices,
 )
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
+from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
+from .shift import CirculantMatrices, ToeplitzMatrices
 from .simplex import Ordered, Simplex, ZeroSum
 from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
@@ -23,19 +29,28 @@ from .stable import Hurwitz, SchurStable, UnitDisc
 from .transport import TransportPolytope
 
 __all__ = [
+    "BandedMatrices",
+    "BlockDiagonalMatrices",
+    "CirculantMatrices",
     "Constraint",
     "ConvolutionBall",
+    "CorrelationMatrices",
+    "DiagonalMatrices",
     "GeneralLinear",
     "Grassmann",
     "Grid",
     "Hurwitz",
     "Interval",
     "KSparse",
+    "KroneckerProducts",
+    "LowRankPlusDiagonalMatrices",
     "Matricized",
     "NMSparse",
     "Ordered",
     "Orthogonal",
     "OrthogonalKernels",
+    "PositiveDeterminant",
+    "PositiveSemidefinite",
     "Real",
     "Scaled",
     "ScaledOrthogonal",
@@ -43,14 +58,18 @@ __all__ = [
     "Simplex",
     "SkewMatrices",
     "Sparse",
+    "SpecialLinear",
     "SpecialOrthogonal",
     "SpecialUnitary",
     "SpectralBall",
     "SpectralSphere",
+    "SpectrumIn",
     "SquareMatrices",
     "Stiefel",
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
+    "ToeplitzMatrices",
+    "TracelessMatrices",
     "TransportPolytope",
     "TriangularMatrices",
     "UnitDisc",

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..errors import InvalidTensorError
 from ..linalg.precision import double
 from ..linalg.structure import require_square
 from ..linalg.tolerances import tolerance
@@ -55,3 +56,126 @@ class GeneralLinear(Constraint):
         """Return :math:`n^2`, twice that for complex matrices."""
         sizes(shape)
         return math.prod(shape) * (2 if dtype.is_complex else 1)
+
+
+class PositiveDeterminant(Constraint):
+    r"""Real matrices of positive determinant, :math:`GL^+(n) = \{W : \det W > 0\}`.
+
+    One of the two components of GL(n). The set is open; the residual is that of
+    `GeneralLinear`, with the smallest singular value counted as negative where the
+    determinant is. Complex matrices are outside: their determinants have no sign.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import sets
+        >>> sets.PositiveDeterminant().contains(torch.diag(torch.tensor([-1.0, -2.0])))
+        True
+        >>> sets.PositiveDeterminant().contains(torch.diag(torch.tensor([1.0, -2.0])))
+        False
+    """
+
+    def residual(self, weight: Tensor) -> Tensor:
+        """Return how singular the matrix is, from 0 to 1; more on the other side."""
+        if not is_square(weight.shape) or weight.is_complex():
+            return filled(weight, math.inf)
+        _, values, _ = _signed(double(weight))
+        smallest, largest = values[..., -1], values[..., 0].abs()
+        ratio = torch.where(largest > 0, smallest / largest, 0)
+        return (1 - ratio / torch.finfo(weight.dtype).eps).relu()
+
+    def project(self, weight: Tensor) -> Tensor:
+        """Return it with the smallest singular direction reversed, if it has to be.
+
+        Not the nearest one, which would be as good as singular; where the matrix itself
+        is, singular values are raised to what rounding can tell from zero.
+        """
+        require_square(weight)
+        if weight.is_complex():
+            raise InvalidTensorError(
+                "Expected a real matrix, whose determinant has a sign. "
+                f"Got {weight.dtype}. Use `GeneralLinear`."
+            )
+        U, values, Vh = _signed(double(weight))
+        largest = values[..., :1].abs()
+        floor = tolerance(weight) * torch.where(largest > 0, largest, 1)
+        values = torch.maximum(values.abs(), floor)
+        return ((U * values.unsqueeze(-2)) @ Vh).to(weight.dtype)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """Return the normal matrix, with its smallest singular direction as needed."""
+        return self.project(normal)
+
+    def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
+        """Return :math:`n^2`."""
+        sizes(shape)
+        return math.prod(shape)
+
+
+class SpecialLinear(Constraint):
+    r"""Matrices of determinant 1, :math:`SL(n) = \{W : \det W = 1\}`.
+
+    The residual is the distance to the set over the norm of the matrix, to first order:
+    :math:`|\log \det W| / (\|W\| \|W^{-1}\|)` in Frobenius norms, and 1 for a
+    singular matrix.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import sets
+        >>> sets.SpecialLinear().project(torch.diag(torch.tensor([2.0, 8.0])))
+        tensor([[0.5000, 0.0000],
+                [0.0000, 2.0000]])
+    """
+
+    def residual(self, weight: Tensor) -> Tensor:
+        """Return how far the determinant is from 1, over its sensitivity."""
+        if not is_square(weight.shape):
+            return filled(weight, math.inf)
+        U, values, Vh = torch.linalg.svd(double(weight))
+        singular = values[..., -1] <= 0
+        safe = torch.where(singular.unsqueeze(-1), 1, values)
+        phase = (torch.linalg.det(U) * torch.linalg.det(Vh)).angle()
+        off = torch.hypot(safe.log().sum(-1), phase)
+        norms = (torch.linalg.vector_norm(x, dim=-1) for x in (safe, 1 / safe))
+        return torch.where(singular, 1, off / math.prod(norms))
+
+    def project(self, weight: Tensor) -> Tensor:
+        """Return the multiple of determinant 1, with singular values as needed.
+
+        Not the nearest one: singular values of zero to rounding are raised, and where
+        the determinant is negative, the smallest one's vector is reversed.
+        """
+        require_square(weight)
+        U, values, Vh = torch.linalg.svd(double(weight))
+        largest = values[..., :1]
+        floor = tolerance(weight) * torch.where(largest > 0, largest, 1)
+        logs = torch.maximum(values, floor).log()
+        values = (logs - logs.mean(-1, keepdim=True)).exp()
+        phase = torch.linalg.det(U) * torch.linalg.det(Vh)
+        if weight.is_complex():
+            turn = torch.exp(-1j * phase.angle() / max(1, U.shape[-1]))
+            U = U * turn[..., None, None]
+        else:
+            U = _last_column_times(U, phase.sign())
+        return ((U * values.unsqueeze(-2)) @ Vh).to(weight.dtype)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """Return the normal matrix, made to have determinant 1."""
+        return self.project(normal)
+
+    def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
+        """Return :math:`n^2 - 1`, twice that for complex matrices."""
+        count, n, _ = sizes(shape)
+        return count * (n * n - 1) * (2 if dtype.is_complex else 1)
+
+
+def _signed(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return factors of determinants with a positive product; the last value signed."""
+    U, values, Vh = torch.linalg.svd(W)
+    sign = (torch.linalg.det(U) * torch.linalg.det(Vh)).sign()
+    values = torch.cat([values[..., :-1], values[..., -1:] * sign.unsqueeze(-1)], -1)
+    return _last_column_times(U, sign), values, Vh
+
+
+def _last_column_times(U: Tensor, sign: Tensor) -> Tensor:
+    last = U[..., -1:] * sign[..., None, None]
+    return torch.cat([U[..., :-1], last], -1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.precision import double
-from ..linalg.structure import require_square
+from ..linalg.structure import require_square, traceless
 from .constraint import Constraint, Shape, filled, is_square, relative, sizes
 
 
@@ -138,6 +138,40 @@ class SkewMatrices(Constraint):
         """Return :math:`n(n - 1)/2`, or :math:`n^2` for skew-Hermitian matrices."""
         count, n, _ = sizes(shape)
         return count * (n * n if dtype.is_complex else n * (n - 1) // 2)
+
+
+class TracelessMatrices(Constraint):
+    r"""Square matrices of trace zero: the Lie algebra :math:`\mathfrak{sl}(n)`.
+
+    The residual is :math:`|\mathrm{tr}\, W| / \sqrt{n}` over the norm of the matrix.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import sets
+        >>> sets.TracelessMatrices().project(torch.tensor([[3.0, 5.0], [0.0, 1.0]]))
+        tensor([[ 1.,  5.],
+                [ 0., -1.]])
+    """
+
+    def residual(self, weight: Tensor) -> Tensor:
+        """Return how much of the matrix is a multiple of the identity."""
+        if not is_square(weight.shape):
+            return filled(weight, math.inf)
+        W = double(weight)
+        return relative(W - self.project(W), W)
+
+    def project(self, weight: Tensor) -> Tensor:
+        """Return the nearest one, less the mean of the diagonal."""
+        return traceless(double(weight)).to(weight.dtype)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """Return a normal matrix less the mean of its diagonal."""
+        return self.project(normal)
+
+    def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
+        """Return :math:`n^2 - 1`, twice that for complex matrices."""
+        count, n, _ = sizes(shape)
+        return count * (n * n - 1) * (2 if dtype.is_complex else 1)
 
 
 class TriangularMatrices(Constraint):
