@@ -17,12 +17,13 @@ from .correlation import (
     partial_correlations,
 )
 from .definite import symmetric_exponential, symmetric_logarithm
-from .divided import first_differences, inverse_softplus, second_differences, softplus
+from .divided import first_differences, second_differences
 from .eigenvalues import (
     eigenvalue_function,
     symmetric_logistic,
     symmetric_softplus,
 )
+from .entrywise import softplus, softplus_inverse
 from .exponential import (
     matrix_exponential,
     skew_exponential,
@@ -134,7 +135,6 @@ __all__ = [
     "full_precision",
     "gram",
     "inverse_by_products",
-    "inverse_softplus",
     "keep_masked",
     "keep_straight_through",
     "kronecker",
@@ -184,6 +184,7 @@ __all__ = [
     "skew_exponential_lower",
     "skew_logarithm",
     "softplus",
+    "softplus_inverse",
     "symmetric",
     "symmetric_exponential",
     "symmetric_logarithm",

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus as rounded_softplus
+
+from .entrywise import softplus
 
 Scalar = Callable[[Tensor], Tensor]
 
@@ -27,9 +28,6 @@ _NODES = (
     (0.83060469323313226, 0.18038078652406930),
     (0.96623475710157601, 0.08566224618958517),
 )
-
-# Up to here torch adds the exponential; beyond, it is below the rounding.
-_LINEAR = 40.0
 
 
 class Differences(Protocol):
@@ -49,28 +47,6 @@ class Differences(Protocol):
     def curvature(x: Tensor) -> Tensor:
         """Return the second derivative."""
         ...
-
-
-def softplus(x: Tensor) -> Tensor:
-    r"""Return :math:`\log(1 + e^x)`, to rounding in every precision.
-
-    Example:
-        >>> import torch
-        >>> softplus(torch.tensor([-200.0, 0.0, 200.0], dtype=torch.float64))
-        tensor([1.3839e-87, 6.9315e-01, 2.0000e+02], dtype=torch.float64)
-    """
-    return rounded_softplus(x, threshold=_LINEAR)
-
-
-def inverse_softplus(y: Tensor) -> Tensor:
-    r"""Return :math:`\log(e^y - 1)` for y > 0.
-
-    Example:
-        >>> import torch
-        >>> inverse_softplus(softplus(torch.tensor([-30.0, 0.0, 200.0])))
-        tensor([-30.,   0., 200.])
-    """
-    return y + torch.log(-torch.expm1(-y))
 
 
 class Softplus:

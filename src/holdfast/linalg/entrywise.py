@@ -29,8 +29,8 @@ def softplus(X: Tensor, beta: float = 1.0) -> Tensor:
 
     Example:
         >>> import torch
-        >>> softplus(torch.tensor([0.0, 50.0]))
-        tensor([ 0.6931, 50.0000])
+        >>> softplus(torch.tensor([-200.0, 0.0, 200.0], dtype=torch.float64))
+        tensor([1.3839e-87, 6.9315e-01, 2.0000e+02], dtype=torch.float64)
     """
     return F.softplus(X, beta, _LINEAR)
 

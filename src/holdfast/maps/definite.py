@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError
-from ..linalg.divided import inverse_softplus, softplus
+from ..linalg.entrywise import softplus, softplus_inverse
 from ..linalg.gram_matrix import (
     gram,
     lower_trapezoid,
@@ -26,7 +26,7 @@ from ..sets.definite import PositiveSemidefinite, SymmetricPositiveDefinite
 PositiveFunction = Literal["softplus", "exp"]
 
 _FUNCTIONS: dict[PositiveFunction, tuple[Callable[[Tensor], Tensor], ...]] = {
-    "softplus": (softplus, inverse_softplus),
+    "softplus": (softplus, softplus_inverse),
     "exp": (torch.exp, torch.log),
 }
 

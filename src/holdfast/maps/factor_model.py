@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
-from ..linalg.divided import inverse_softplus, softplus
+from ..linalg.entrywise import softplus, softplus_inverse
 from ..linalg.factor_model import low_rank_plus_diagonal
 from ..linalg.gram_matrix import gram
 from ..linalg.precision import double, full_precision
@@ -74,5 +74,5 @@ class LowRankPlusDiagonal(Parametrization):
         floor = torch.finfo(weight.dtype).eps
         B, d = low_rank_plus_diagonal((W + W.mH) / 2, self.rank, floor)
         real = weight.dtype.to_real()
-        x = inverse_softplus(d.clamp_min(torch.finfo(real).tiny))
+        x = softplus_inverse(d.clamp_min(torch.finfo(real).tiny))
         return B.to(weight.dtype).contiguous(), x.to(real)

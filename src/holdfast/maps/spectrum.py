@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
-from ..linalg.divided import inverse_softplus
 from ..linalg.eigenvalues import symmetric_logistic, symmetric_softplus
+from ..linalg.entrywise import softplus_inverse
 from ..linalg.precision import double, full_precision
 from ..linalg.structure import require_square
 from ..sets.definite import SpectrumIn, SymmetricPositiveDefinite
@@ -67,7 +67,7 @@ class SpectralSoftplus(Parametrization):
         values, V = _eigen(weight)
         floor = torch.finfo(weight.dtype).eps * values[..., -1:]
         values = torch.maximum(values, floor).clamp_min(torch.finfo(weight.dtype).tiny)
-        return _composed(inverse_softplus(values), V, weight)
+        return _composed(softplus_inverse(values), V, weight)
 
 
 class SpectralLogistic(Parametrization):
