@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError, NotInSetError, describe
+from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
 
 Shape = torch.Size | tuple[int, ...]
@@ -57,6 +58,16 @@ class Constraint(ABC):
     @abstractmethod
     def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
         """Return the number of real degrees of freedom of such tensors."""
+
+    def distance(self, weight: Tensor) -> Tensor:
+        """Return how far `project` moves each matrix, over its norm.
+
+        It is the residual of sets that have no more natural one.
+
+        Shape: ``(*batch, n, k) -> (*batch)``.
+        """
+        W = double(weight)
+        return relative(W - self.project(W), W)
 
     def sample(
         self,

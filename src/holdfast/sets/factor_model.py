@@ -12,7 +12,7 @@ from ..linalg.factor_model import low_rank_plus_diagonal
 from ..linalg.gram_matrix import gram
 from ..linalg.precision import double
 from ..linalg.structure import require_square
-from .constraint import Constraint, Shape, filled, is_square, relative, sizes
+from .constraint import Constraint, Shape, filled, is_square, sizes
 
 
 class LowRankPlusDiagonalMatrices(Constraint):
@@ -43,8 +43,7 @@ class LowRankPlusDiagonalMatrices(Constraint):
         """Return how far the projection is."""
         if not is_square(weight.shape) or weight.shape[-1] < 3 * self.rank:
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the matrix with the same diagonal that an alternating fit gives.

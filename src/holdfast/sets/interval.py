@@ -131,8 +131,7 @@ class Grid(Constraint):
         """Return how far the entries are from the levels."""
         if weight.is_complex():
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest such tensor."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidTensorError
 from ..linalg.blocks import kronecker, nearest_kronecker
 from ..linalg.precision import double
-from .constraint import Constraint, Shape, filled, relative, sizes
+from .constraint import Constraint, Shape, filled, sizes
 
 
 class KroneckerProducts(Constraint):
@@ -43,9 +43,8 @@ class KroneckerProducts(Constraint):
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return how far the nearest product is."""
-        W = double(weight)
         try:
-            return relative(W - self.project(W), W)
+            return self.distance(weight)
         except InvalidTensorError:
             return filled(weight, math.inf)
 

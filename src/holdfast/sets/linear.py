@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..linalg.precision import double
 from ..linalg.structure import require_square, traceless
-from .constraint import Constraint, Shape, filled, is_square, relative, sizes
+from .constraint import Constraint, Shape, filled, is_square, sizes
 
 
 class Real(Constraint):
@@ -87,8 +87,7 @@ class SymmetricMatrices(Constraint):
         """Return how much of the matrix is skew."""
         if not is_square(weight.shape):
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest symmetric matrix, :math:`(W + W^H)/2`."""
@@ -122,8 +121,7 @@ class SkewMatrices(Constraint):
         """Return how much of the matrix is symmetric."""
         if not is_square(weight.shape):
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest skew matrix, :math:`(W - W^H)/2`."""
@@ -157,8 +155,7 @@ class TracelessMatrices(Constraint):
         """Return how much of the matrix is a multiple of the identity."""
         if not is_square(weight.shape):
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one, less the mean of the diagonal."""
@@ -199,8 +196,7 @@ class TriangularMatrices(Constraint):
         """Return how much of the matrix lies in the other triangle."""
         if weight.ndim < 2:
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest triangular matrix: the entries of the triangle."""
@@ -240,8 +236,7 @@ class Sparse(Constraint):
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return how much of the tensor the mask would remove."""
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest such tensor: the entries that the mask keeps."""

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from ..linalg.blocks import block_diagonal, diagonal_blocks
-from ..linalg.precision import double
-from .constraint import Constraint, Shape, filled, relative, sizes
+from .constraint import Constraint, Shape, filled, sizes
 
 
 class DiagonalMatrices(Constraint):
@@ -30,8 +29,7 @@ class DiagonalMatrices(Constraint):
         """Return how much of the matrix is off the diagonal."""
         if weight.ndim < 2:
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest diagonal matrix: the entries of the diagonal."""
@@ -79,8 +77,7 @@ class BandedMatrices(Constraint):
         """Return how much of the matrix is off the band."""
         if weight.ndim < 2:
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest banded matrix: the entries of the band."""
@@ -124,9 +121,8 @@ class BlockDiagonalMatrices(Constraint):
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return how much of the matrix is off the blocks."""
-        W = double(weight)
         try:
-            return relative(W - self.project(W), W)
+            return self.distance(weight)
         except InvalidTensorError:
             return filled(weight, math.inf)
 

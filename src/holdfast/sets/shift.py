@@ -10,7 +10,7 @@ from torch import Tensor
 from ..linalg.precision import double
 from ..linalg.shifts import circulant, diagonal_means, toeplitz, wrapped_means
 from ..linalg.structure import require_square
-from .constraint import Constraint, Shape, filled, is_square, relative, sizes
+from .constraint import Constraint, Shape, filled, is_square, sizes
 
 
 class ToeplitzMatrices(Constraint):
@@ -33,8 +33,7 @@ class ToeplitzMatrices(Constraint):
         """Return how much the entries on a diagonal differ."""
         if weight.ndim < 2:
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one: the means along the diagonals."""
@@ -76,8 +75,7 @@ class CirculantMatrices(Constraint):
         """Return how much the entries on a wrapped diagonal differ."""
         if not is_square(weight.shape):
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one: the means along wrapped diagonals."""

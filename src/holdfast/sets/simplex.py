@@ -105,8 +105,7 @@ class ZeroSum(Constraint):
         """Return how much of the tensor is constant along the dimensions."""
         if not all(_has(weight.shape, d) for d in dims_of(self.axis)):
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest such tensor: the mean of each slice is taken off."""

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..linalg.magnitudes import largest, largest_of_groups, require_groups
 from ..linalg.norms import axis as position
-from ..linalg.precision import double
-from .constraint import Constraint, Shape, filled, relative
+from .constraint import Constraint, Shape, filled
 
 
 class KSparse(Constraint):
@@ -42,9 +41,7 @@ class KSparse(Constraint):
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return how much of the tensor lies beyond the k largest entries."""
-        W = double(weight)
-        W = W.flatten() if self.axis is None else W
-        return relative(W - self.project(W), W)
+        return self.distance(weight.flatten() if self.axis is None else weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return a nearest such tensor: the k entries of largest modulus."""
@@ -97,8 +94,7 @@ class NMSparse(Constraint):
         ndim = weight.ndim
         if not -ndim <= self.axis < ndim or weight.shape[self.axis] % self.m:
             return filled(weight, math.inf)
-        W = double(weight)
-        return relative(W - self.project(W), W)
+        return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return a nearest such tensor: the entries of largest modulus."""
