@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..core.chain import ParametrizationList
 from ..core.placement import successors
 
 
@@ -55,3 +59,17 @@ def _latest(parameter: Tensor) -> list[Tensor]:
     if parameter not in successors:
         return [parameter]
     return [last for new in successors[parameter] for last in _latest(new)]
+
+
+def chains_moved_by(
+    optimizer: Optimizer, model: nn.Module
+) -> Iterator[tuple[nn.Module, str, ParametrizationList]]:
+    """Yield module, name and chain of the parametrized tensors that it trains."""
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for module in model.modules():
+        chains: Any = module._modules.get("parametrizations")
+        for name, chain in ({} if chains is None else chains._modules).items():
+            if isinstance(chain, ParametrizationList) and all(
+                id(original) in moved for original in chain.originals()
+            ):
+                yield module, name, chain

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from ..core.chain import ParametrizationList
 from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
+from .optim import chains_moved_by
 
 
 class Rebase:
@@ -68,12 +69,10 @@ class Rebase:
         self.every = every
         self.repair_every = repair_every
         self.steps = 0
-        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._chains = [
             (module, name, chain)
-            for module in model.modules()
-            for name, chain in _based_chains(module)
-            if all(id(original) in moved for original in chain.originals())
+            for module, name, chain in chains_moved_by(optimizer, model)
+            if _has_base(chain)
         ]
         if not self._chains:
             raise ValueError(
@@ -108,12 +107,6 @@ class Rebase:
         self.steps = int(state["steps"])
 
 
-def _based_chains(module: nn.Module) -> list[tuple[str, ParametrizationList]]:
-    """Return the parametrized tensors of a module whose first map has a base."""
-    chains: Any = module._modules.get("parametrizations")
-    found: list[tuple[str, ParametrizationList]] = []
-    for name, chain in ({} if chains is None else chains._modules).items():
-        first = chain._modules["0"] if isinstance(chain, ParametrizationList) else None
-        if isinstance(first, Parametrization) and first.based:
-            found.append((name, chain))
-    return found
+def _has_base(chain: ParametrizationList) -> bool:
+    first = chain._modules["0"]
+    return isinstance(first, Parametrization) and first.based

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from ..core.chain import ParametrizationList
 from ..maps.gradual import GradualTopK
+from .optim import chains_moved_by
 
 
 class Sparsify:
@@ -44,12 +44,9 @@ class Sparsify:
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._schedules = [
             schedule
-            for chain in model.modules()
-            if isinstance(chain, ParametrizationList)
-            if all(id(original) in moved for original in chain.originals())
+            for _, _, chain in chains_moved_by(optimizer, model)
             for schedule in chain.children()
             if isinstance(schedule, GradualTopK)
         ]
