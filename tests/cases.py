@@ -1,132 +1,34 @@
-"""The table that every law of test_laws.py runs over: a new map is a new row.
-
-A case is a chain of maps and the set that the chain lands in. What a case is known not
-to do stands in `exceptions`, by the name of the law, with the reason.
-"""
+"""The table that every law of test_laws.py runs over: a new map is a new row."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-import holdfast
-from holdfast import Parametrization, linalg, maps, sets
-
-Shape = tuple[int, ...]
-Chain = list[Parametrization]
-
-SQUARE: tuple[Shape, ...] = ((4, 4), (1, 1), (2, 3, 3), (0, 3, 3))
-MATRICES: tuple[Shape, ...] = (*SQUARE, (5, 3), (3, 5), (4, 1), (2, 2, 4))
-TENSORS: tuple[Shape, ...] = (*MATRICES, (6,), (4, 2, 3, 3))
-
-# What a law runs over that does not look at the size: square, tall and wide
-PLAIN: tuple[Shape, ...] = ((4, 4), (5, 3), (3, 5))
-
-REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-COMPLEX = (torch.complex64, torch.complex128)
-ALL = (*REAL, *COMPLEX)
-
-# How far the value of a chain may be from the one asked for, entry by entry, and how
-# far from its set. Single precision: the issue's own threshold.
-CLOSE = {
-    torch.float32: 1e-5,
-    torch.float64: 1e-12,
-    torch.bfloat16: 4e-2,
-    torch.float16: 5e-3,
-    torch.complex64: 1e-5,
-    torch.complex128: 1e-12,
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A chain of maps, and what is claimed of it."""
-
-    name: str
-    make: Callable[[Shape], Chain]
-    codomain: Callable[[Shape], sets.Constraint]
-    shapes: tuple[Shape, ...] = MATRICES
-    dtypes: tuple[torch.dtype, ...] = ALL
-    originals: Callable[[Shape], Sequence[Shape]] = lambda shape: (shape,)
-    exceptions: Mapping[str, str] = field(default_factory=dict)
-    real: Sequence[int] | None = None  # originals that are; all but the last, if None
-
-    def __str__(self) -> str:
-        return self.name
-
-    def settings(
-        self, dtypes: Sequence[torch.dtype], shapes: Sequence[Shape]
-    ) -> list[tuple[Shape, torch.dtype]]:
-        """Return the case's own shapes and types among the given ones."""
-        return [
-            (shape, dtype)
-            for shape in self.shapes
-            for dtype in self.dtypes
-            if shape in shapes and dtype in dtypes
-        ]
-
-    def draw(
-        self, shape: Shape, dtype: torch.dtype = torch.float64
-    ) -> tuple[Tensor, ...]:
-        """Return random originals, those that are lengths or scales real."""
-        shapes = self.originals(shape)
-        real = range(len(shapes) - 1) if self.real is None else self.real
-        return tuple(
-            torch.randn(s, dtype=dtype.to_real() if i in real else dtype)
-            for i, s in enumerate(shapes)
-        )
-
-    def bound(self, shape: Shape, dtype: torch.dtype = torch.float64) -> Chain:
-        """Return the maps, bound to a random tensor as a registration would."""
-        chain, value = self.make(shape), torch.randn(shape, dtype=dtype)
-        for link in chain:
-            link.bind(value)
-            link.eval()
-        return chain
-
-    def registered(self, weight: Tensor) -> Host:
-        """Return a module with the chain on its weight."""
-        host = Host(weight)
-        for link in self.make(tuple(weight.shape)):
-            holdfast.register_parametrization(host, "weight", link)
-        return host
-
-
-class Host(nn.Module):
-    """A module with one weight."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.weight * x).sum()
-
-
-def forward(chain: Chain, *tensors: Tensor) -> Tensor:
-    """Run maps in order."""
-    for link in chain:
-        tensors = (link(*tensors),)
-    return tensors[0]
-
-
-def right_inverse(chain: Chain, value: Tensor) -> tuple[Tensor, ...]:
-    """Run right inverses in reverse order."""
-    tensors: Tensor | tuple[Tensor, ...] = value
-    for link in reversed(chain):
-        assert isinstance(tensors, Tensor)
-        tensors = link.right_inverse(tensors)
-    return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
-
-
-def mask(shape: Shape) -> Tensor:
-    """Return a mask that prunes every third entry."""
-    return (torch.arange(torch.Size(shape).numel()) % 3 != 0).reshape(shape)
+from case import (
+    ALL,
+    COMPLEX,
+    REAL,
+    SQUARE,
+    TENSORS,
+    Case,
+    Shape,
+    always,
+    mask,
+)
+from cases_convolutions import CONVOLUTIONS
+from cases_definite import DEFINITE
+from cases_dynamics import DYNAMICS
+from cases_entrywise import ENTRYWISE
+from cases_invertible import INVERTIBLE
+from cases_linear import LINEAR
+from cases_simplex import SIMPLEX
+from cases_sparse import SPARSE
+from cases_stochastic import STOCHASTIC
+from holdfast import linalg, maps, sets
 
 
 def _lengths(dim: int | None) -> Callable[[Shape], Sequence[Shape]]:
@@ -148,11 +50,7 @@ def _with_scale(shape: Shape) -> Sequence[Shape]:
     return ((*batch, 1, 1) if batch else (), shape)
 
 
-def _always(constraint: sets.Constraint) -> Callable[[Shape], sets.Constraint]:
-    return lambda shape: constraint
-
-
-_STIEFEL = _always(sets.Stiefel())
+_STIEFEL = always(sets.Stiefel())
 _AS_TORCH = {
     "right_inverse": "not known for an exponential of n x k coordinates; as in torch",
     "registering": "without a right inverse the weight becomes the original",
@@ -173,19 +71,19 @@ CASES = (
     Case(
         "symmetric",
         lambda _: [maps.Symmetric()],
-        _always(sets.SymmetricMatrices()),
+        always(sets.SymmetricMatrices()),
         SQUARE,
     ),
-    Case("skew", lambda _: [maps.Skew()], _always(sets.SkewMatrices()), SQUARE),
+    Case("skew", lambda _: [maps.Skew()], always(sets.SkewMatrices()), SQUARE),
     Case(
         "lower",
         lambda _: [maps.Triangular()],
-        _always(sets.TriangularMatrices()),
+        always(sets.TriangularMatrices()),
     ),
     Case(
         "strictly upper",
         lambda _: [maps.Triangular(upper=True, strict=True)],
-        _always(sets.TriangularMatrices(upper=True, strict=True)),
+        always(sets.TriangularMatrices(upper=True, strict=True)),
     ),
     Case(
         "mask",
@@ -199,7 +97,7 @@ CASES = (
     Case(
         "definite",
         lambda _: [maps.Symmetric(), maps.MatrixExp()],
-        _always(sets.SymmetricPositiveDefinite()),
+        always(sets.SymmetricPositiveDefinite()),
         SQUARE,
     ),
     Case("thin cayley", lambda _: [maps.ThinOrthogonal("cayley")], _STIEFEL),
@@ -236,7 +134,7 @@ CASES = (
         Case(
             f"special {kind}",
             lambda _, kind=kind: [maps.Orthogonal(kind, special=True)],
-            _always(sets.SpecialOrthogonal()),
+            always(sets.SpecialOrthogonal()),
             SQUARE,
             REAL,
         )
@@ -248,7 +146,7 @@ CASES = (
             lambda _, kind=kind: [
                 maps.Orthogonal(kind, use_trivialization=False, special=True)
             ],
-            _always(sets.SpecialOrthogonal()),
+            always(sets.SpecialOrthogonal()),
             SQUARE,
             REAL,
             exceptions={} if kind == "householder" else _AS_TORCH,
@@ -258,14 +156,14 @@ CASES = (
     Case(
         "special unitary",
         lambda _: [maps.Orthogonal(special=True)],
-        _always(sets.SpecialUnitary()),
+        always(sets.SpecialUnitary()),
         SQUARE,
         COMPLEX,
     ),
     Case(
         "special unitary without base",
         lambda _: [maps.Orthogonal(use_trivialization=False, special=True)],
-        _always(sets.SpecialUnitary()),
+        always(sets.SpecialUnitary()),
         SQUARE,
         COMPLEX,
         exceptions=_AS_TORCH,
@@ -275,7 +173,7 @@ CASES = (
         Case(
             f"matricized thin cayley {dim}",
             lambda _, dim=dim: [maps.Matricized(maps.ThinOrthogonal(), dim)],
-            _always(sets.Matricized(sets.Stiefel(), dim)),
+            always(sets.Matricized(sets.Stiefel(), dim)),
             TENSORS,
             originals=_matrix(dim),
             exceptions=_ONE_MATRIX,
@@ -287,7 +185,7 @@ CASES = (
         lambda _: [
             maps.Matricized(maps.Orthogonal("householder", use_trivialization=False))
         ],
-        _always(sets.Matricized(sets.Stiefel())),
+        always(sets.Matricized(sets.Stiefel())),
         TENSORS,
         REAL,
         originals=_matrix(0),
@@ -298,7 +196,7 @@ CASES = (
         lambda _: [
             maps.Matricized(maps.Orthogonal("cayley", use_trivialization=False), -1)
         ],
-        _always(sets.Matricized(sets.Stiefel(), -1)),
+        always(sets.Matricized(sets.Stiefel(), -1)),
         TENSORS,
         originals=_matrix(-1),
         exceptions={**_AS_TORCH, **_ONE_MATRIX},
@@ -306,7 +204,7 @@ CASES = (
     Case(
         "matricized weight norm",
         lambda _: [maps.Matricized(maps.WeightNorm(), -1)],
-        _always(sets.Real()),
+        always(sets.Real()),
         TENSORS,
         originals=lambda shape: _lengths(0)(_matrix(-1)(shape)[0]),
         exceptions=_ONE_MATRIX,
@@ -314,26 +212,26 @@ CASES = (
     Case(
         "scaled orthogonal",
         lambda _: [maps.Scaled(maps.Orthogonal("cayley"))],
-        _always(sets.ScaledOrthogonal()),
+        always(sets.ScaledOrthogonal()),
         originals=_with_scale,
     ),
     Case(
         "scaled polar",
         lambda _: [maps.Scaled(maps.Polar())],
-        _always(sets.ScaledOrthogonal()),
+        always(sets.ScaledOrthogonal()),
         originals=_with_scale,
     ),
     Case(
         "scaled skew",
         lambda _: [maps.Scaled(maps.Skew())],
-        _always(sets.SkewMatrices()),
+        always(sets.SkewMatrices()),
         SQUARE,
         originals=_with_scale,
     ),
     Case(
         "scaled matricized",
         lambda _: [maps.Scaled(maps.Matricized(maps.ThinOrthogonal()))],
-        _always(sets.Matricized(sets.ScaledOrthogonal())),
+        always(sets.Matricized(sets.ScaledOrthogonal())),
         TENSORS,
         originals=lambda shape: ((), *_matrix(0)(shape)),
         exceptions=_ONE_MATRIX,
@@ -341,12 +239,12 @@ CASES = (
     Case(
         "tripled",
         lambda _: [maps.Scaled(maps.ThinOrthogonal("matrix_exp"), -3.0)],
-        _always(sets.Scaled(sets.Stiefel(), -3.0)),
+        always(sets.Scaled(sets.Stiefel(), -3.0)),
     ),
     Case(
         "doubled rotation",
         lambda _: [maps.Scaled(maps.Orthogonal(special=True), 2.0)],
-        _always(sets.Scaled(sets.SpecialOrthogonal(), 2.0)),
+        always(sets.Scaled(sets.SpecialOrthogonal(), 2.0)),
         SQUARE,
         REAL,
     ),
@@ -354,7 +252,7 @@ CASES = (
         Case(
             f"weight norm {dim}",
             lambda _, dim=dim: [maps.WeightNorm(dim)],
-            _always(sets.Real()),
+            always(sets.Real()),
             TENSORS,
             originals=_lengths(dim),
             exceptions=_ONE_SLICE,
@@ -365,20 +263,23 @@ CASES = (
         Case(
             f"spectral norm {dim}",
             lambda _, dim=dim: [maps.SpectralNorm(dim=dim)],
-            _always(sets.SpectralSphere(axis=dim)),
+            always(sets.SpectralSphere(axis=dim)),
             tuple(shape for shape in TENSORS if 0 not in shape),
             exceptions=_ESTIMATE,
         )
         for dim in (0, -1)
     ),
+    # the families, each in a file of its own
+    *CONVOLUTIONS,
+    *DEFINITE,
+    *DYNAMICS,
+    *ENTRYWISE,
+    *INVERTIBLE,
+    *LINEAR,
+    *SIMPLEX,
+    *SPARSE,
+    *STOCHASTIC,
 )
-
-# The families have their rows in files of their own, which import from this one.
-from cases_entrywise import ENTRYWISE  # noqa: E402
-from cases_simplex import SIMPLEX  # noqa: E402
-from cases_stochastic import STOCHASTIC  # noqa: E402
-
-CASES += (*ENTRYWISE, *SIMPLEX, *STOCHASTIC)
 
 
 def over(
@@ -417,18 +318,3 @@ def over(
         return pytest.mark.parametrize("case", covered, ids=str)(run)
 
     return decorate
-
-
-# The rows of each family stand in a file of their own, which takes `Case` from here.
-from cases_convolutions import CONVOLUTIONS  # noqa: E402
-from cases_dynamics import DYNAMICS  # noqa: E402
-from cases_sparse import SPARSE  # noqa: E402
-
-CASES = (*CASES, *CONVOLUTIONS, *DYNAMICS, *SPARSE)
-# ---- The rows of the families, each in a file of its own ----------------------------
-
-from cases_definite import DEFINITE  # noqa: E402
-from cases_invertible import INVERTIBLE  # noqa: E402
-from cases_linear import LINEAR  # noqa: E402
-
-CASES += (*LINEAR, *INVERTIBLE, *DEFINITE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cases import MATRICES, Case, Shape
+from case import MATRICES, Case, Shape
 from holdfast import maps, sets
 
 # Matrices are kernels without taps; (2, 3, 3) and (2, 2, 4) have one dimension of them.

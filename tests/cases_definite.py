@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from cases import SQUARE, Case, Shape
+from case import SQUARE, Case, Shape, always
 from holdfast import maps, sets
 from subjects import Subject
 
 # a rank of two asks for a size of two
 LARGER: tuple[Shape, ...] = ((4, 4), (2, 2), (2, 3, 3), (0, 3, 3))
-
-
-def always(constraint: sets.Constraint) -> Callable[[Shape], sets.Constraint]:
-    return lambda shape: constraint
 
 
 def two_columns(shape: Shape) -> tuple[Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cases import SQUARE, TENSORS, Case, Shape
+from case import SQUARE, TENSORS, Case, Shape
 from holdfast import maps, sets
 
 

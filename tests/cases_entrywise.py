@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cases import MATRICES, REAL, SQUARE, TENSORS, Case, Shape, _always
+from case import MATRICES, REAL, SQUARE, TENSORS, Case, Shape, always
 from holdfast import maps, sets
 
 INFINITY = float("inf")
@@ -35,7 +35,7 @@ ENTRYWISE = (
     Case(
         "softplus",
         lambda _: [maps.Softplus()],
-        _always(sets.Interval(0.0)),
+        always(sets.Interval(0.0)),
         TENSORS,
         REAL,
     ),
@@ -56,7 +56,7 @@ ENTRYWISE = (
     Case(
         "exponential",
         lambda _: [maps.Exponential()],
-        _always(sets.Interval(0.0)),
+        always(sets.Interval(0.0)),
         TENSORS,
         REAL,
     ),
@@ -70,7 +70,7 @@ ENTRYWISE = (
     Case(
         "square above 1",
         lambda _: [maps.Square(1.0)],
-        _always(sets.Interval(1.0)),
+        always(sets.Interval(1.0)),
         TENSORS,
         REAL,
     ),
@@ -78,7 +78,7 @@ ENTRYWISE = (
         Case(
             f"{name} of an interval",
             lambda _, kind=kind: [kind(-0.5, 2.0)],
-            _always(sets.Interval(-0.5, 2.0)),
+            always(sets.Interval(-0.5, 2.0)),
             TENSORS,
             REAL,
         )
@@ -105,7 +105,7 @@ ENTRYWISE = (
     Case(
         "fake quantize",
         lambda _: [maps.FakeQuantize(6, step=0.125)],
-        _always(sets.Grid(0.125, -31, 31)),
+        always(sets.Grid(0.125, -31, 31)),
         TENSORS,
         REAL,
         exceptions=_STRAIGHT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cases import ALL, REAL, SQUARE, Case
+from case import ALL, REAL, SQUARE, Case
 from holdfast import maps, sets
 from subjects import Subject
 

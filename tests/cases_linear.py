@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from cases import SQUARE, Case, Shape
+from case import SQUARE, Case, Shape, always
 from holdfast import linalg, maps, sets
 from subjects import Subject
 
 KRONECKER: tuple[Shape, ...] = ((4, 4), (2, 6), (6, 2), (3, 4, 2), (0, 4, 4), (2, 2))
 BLOCKS: tuple[Shape, ...] = ((4, 4), (2, 6), (6, 2), (3, 4, 2), (0, 4, 4), (2, 2))
-
-
-def always(constraint: sets.Constraint) -> Callable[[Shape], sets.Constraint]:
-    return lambda shape: constraint
 
 
 def diagonals(shape: Shape) -> tuple[Shape]:

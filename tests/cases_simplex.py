@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cases import MATRICES, REAL, SQUARE, TENSORS, Case, Shape, _always
+from case import MATRICES, REAL, SQUARE, TENSORS, Case, Shape, always
 from holdfast import maps, sets
 
 
@@ -23,7 +23,7 @@ SIMPLEX = (
         Case(
             f"softmax {dim}",
             lambda _, dim=dim: [maps.Softmax(dim)],
-            _always(sets.Simplex(dim)),
+            always(sets.Simplex(dim)),
             TENSORS if dim == -1 else MATRICES,
             REAL,
         )
@@ -33,7 +33,7 @@ SIMPLEX = (
         Case(
             f"{name} {dim}",
             lambda _, kind=kind, dim=dim: [kind(dim)],
-            _always(sets.Simplex(dim)),
+            always(sets.Simplex(dim)),
             TENSORS if dim == -1 else SQUARE,
             REAL,
             less_one(dim),
@@ -47,27 +47,27 @@ SIMPLEX = (
     Case(
         "zero sums",
         lambda _: [maps.Helmert()],
-        _always(sets.ZeroSum()),
+        always(sets.ZeroSum()),
         TENSORS,
         originals=less_one(-1),
     ),
     Case(
         "zero sums of rows and columns",
         lambda _: [maps.Helmert((-2, -1))],
-        _always(sets.ZeroSum((-2, -1))),
+        always(sets.ZeroSum((-2, -1))),
         originals=less_one(-2, -1),
     ),
     Case(
         "increasing",
         lambda _: [maps.CumulativeSum()],
-        _always(sets.Ordered()),
+        always(sets.Ordered()),
         TENSORS,
         REAL,
     ),
     Case(
         "increasing from zero",
         lambda _: [maps.CumulativeSum(-2, positive=True)],
-        _always(sets.Ordered(-2, positive=True)),
+        always(sets.Ordered(-2, positive=True)),
         MATRICES,
         REAL,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cases import MATRICES, TENSORS, Case, Shape
+from case import MATRICES, TENSORS, Case, Shape
 from holdfast import maps, sets
 
 _AS_ONE = {"batch": "the entries of the whole tensor are counted together"}

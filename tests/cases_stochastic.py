@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cases import MATRICES, REAL, SQUARE, Case, Shape, _always
+from case import MATRICES, REAL, SQUARE, Case, Shape, always
 from cases_simplex import less_one
 from holdfast import maps, sets
 
@@ -31,7 +31,7 @@ STOCHASTIC = tuple(
         Case(
             f"{name}, doubly stochastic",
             lambda _, kind=kind: [kind()],
-            _always(sets.TransportPolytope()),
+            always(sets.TransportPolytope()),
             SQUARE,
             REAL,
             originals,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import holdfast
-from cases import Host
+from case import Host
 from holdfast import errors, linalg, maps, sets
 from support import state_of, told
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from cases import CASES, Case
+from case import Case
+from cases import CASES
 from holdfast import sets
 
 pytestmark = pytest.mark.cuda

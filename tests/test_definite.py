@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 import holdfast
-from cases import Host
+from case import Host
 from holdfast import errors, linalg, maps, sets
 from holdfast.linalg.divided import Logistic, Softplus
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import Case, Shape, forward
+from case import Case, Shape, forward
 from cases_definite import DEFINITE
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR

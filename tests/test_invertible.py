@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 import holdfast
-from cases import Host
+from case import Host
 from holdfast import errors, linalg, maps, sets
 
 MAPS = {"plu": maps.PLU, "svd": maps.InvertibleSVD}

@@ -14,17 +14,8 @@ from torch.func import grad, hessian, jacrev, jvp, vmap
 from torch.testing import assert_close
 
 import holdfast
-from cases import (
-    CASES,
-    CLOSE,
-    PLAIN,
-    SQUARE,
-    Case,
-    Shape,
-    forward,
-    over,
-    right_inverse,
-)
+from case import CLOSE, PLAIN, SQUARE, Case, Shape, forward, right_inverse
+from cases import CASES, over
 from holdfast import Parametrization, maps, sets
 
 EXACT = (torch.float64, torch.complex128)

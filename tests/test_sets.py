@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-import cases  # noqa: F401  # before the files of the families, which it gathers
 from cases_definite import DEFINITE_SETS
 from cases_invertible import INVERTIBLE_SETS
 from cases_linear import LINEAR_SETS

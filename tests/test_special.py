@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import holdfast
-from cases import Host
+from case import Host
 from holdfast import errors, maps, sets
 from support import state_of, told
 
