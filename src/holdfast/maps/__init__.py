@@ -6,6 +6,7 @@ from .householder import Householder
 from .norm import SpectralNorm, WeightNorm
 from .orthogonal import Orthogonal
 from .sparse import Mask
+from .specs import from_spec
 from .structured import Skew, Symmetric, Triangular
 from .thin import ThinOrthogonal
 
@@ -21,4 +22,5 @@ __all__ = [
     "ThinOrthogonal",
     "Triangular",
     "WeightNorm",
+    "from_spec",
 ]
