@@ -79,9 +79,12 @@ def verdict_of(error: pytest.ExceptionInfo[LawError]) -> dict[str, str]:
         (maps.ThinOrthogonal(), (3, 4), {"exempt": ["huge"], "dtype": torch.float32}),
         (maps.WeightNorm(), (4, 3), {"exempt": {"batch": "slices"}}),
         (maps.WeightNorm(None), (6,), {"exempt": {"batch": "slices"}}),
+        (maps.WeightNorm(None), (), {"exempt": {"batch": "slices"}}),
         (maps.Mask(torch.tensor([[1.0, 0.0], [1.0, 1.0]])), (2, 2), {}),
         (maps.Triangular(), (2, 3, 2), {"dtype": torch.complex128}),
         (maps.Triangular(), (3, 2), {"dtype": torch.bfloat16}),
+        (maps.Symmetric(), (0, 3, 3), {}),
+        (maps.Symmetric(), (1, 1), {"dtype": torch.float16}),
         (
             [maps.Symmetric(), maps.MatrixExp()],
             (3, 3),
@@ -190,6 +193,13 @@ def test_what_is_no_parametrization_is_refused():
         check_parametrization([nn.Linear(1, 1)], (1, 1))
     with pytest.raises(InvalidTensorError, match="at least one map"):
         check_parametrization([], (1, 1))
+
+
+def test_a_shape_that_the_map_refuses_is_refused():
+    with pytest.raises(InvalidTensorError, match=r"square matrix .* shape \(3, 4\)"):
+        check_parametrization(maps.Symmetric(), (3, 4))
+    with pytest.raises(InvalidTensorError, match="does not support complex"):
+        check_parametrization(maps.Householder(), (3, 3), dtype=torch.complex64)
 
 
 def test_a_map_that_takes_special_tensors_has_to_follow_another():

@@ -120,7 +120,8 @@ def check_parametrization(
     Raises:
         LawError: a law is broken. The message is the table.
         UnknownLawError: there is no law of a name in ``exempt``.
-        InvalidTensorError: something is no `Parametrization`.
+        InvalidTensorError: something is no `Parametrization`, or the maps or their
+            set refuse tensors of this shape or type.
         NotInSetError: the first map takes special tensors only, such as skew ones.
 
     Example:
@@ -199,6 +200,8 @@ def _missing_inverse(case: Case, shape: Shape, dtype: torch.dtype) -> str:
         with _undisturbed():
             chain = case.bound(shape, dtype)
             return missing_inverse(chain, case.sample(shape, dtype))
+    except InvalidTensorError:
+        raise  # the maps, or their set, have no such tensors
     except Exception:
         return ""  # the laws will tell
 

@@ -77,7 +77,8 @@ def transforms(case: Case, shape: Shape, dtype: torch.dtype) -> None:
 
     _vectorizes(value, originals)
     _differentiates(loss, originals, tangents)
-    if not dtype.is_complex and sum(x.numel() for x in originals) <= _LARGE:
+    entries = sum(x.numel() for x in originals)
+    if 0 < entries <= _LARGE and not dtype.is_complex:
         _has_matrices(value, loss, originals, tangents)
 
 
