@@ -288,9 +288,57 @@ def law_autocast(case: Case, shape: Shape) -> None:
         assert_close(forward(chain, *originals), expected, rtol=0, atol=0)
 
 
+def law_autocast_backward(case: Case, shape: Shape, dtype: torch.dtype) -> None:
+    """A map, a linear map and a loss; the backward pass too runs inside autocast."""
+    chain = case.bound(shape, torch.float32)
+    originals = [x.requires_grad_() for x in case.draw(shape, torch.float32)]
+    mixing = torch.randn(shape[-1], shape[-1], requires_grad=True)
+    leaves = [*originals, mixing]
+
+    def loss():
+        return (forward(chain, *originals) @ mixing).float().sin().sum()
+
+    with torch.autocast("cpu", dtype=dtype):
+        inside = torch.autograd.grad(loss(), leaves)
+        value = loss()
+    for mine, slope in zip(inside, torch.autograd.grad(value, leaves), strict=True):
+        # The loss is the same; what is left are products that autograd differentiates.
+        assert_close(mine, slope, rtol=0, atol=5e-2 * float(slope.abs().max()))
+
+
 @over("autocast", (torch.float32,), PLAIN)
 def test_N1_autocast_changes_nothing(case, shape, dtype):
     law_autocast(case, shape)
+
+
+@pytest.mark.parametrize("into", [torch.bfloat16, torch.float16], ids=str)
+@over("autocast", (torch.float32,), PLAIN)
+def test_N1_a_backward_pass_may_run_inside_autocast(case, shape, dtype, into):
+    law_autocast_backward(case, shape, into)
+
+
+class InPlace(torch.autograd.Function):
+    """A product whose gradient writes over a tensor that autocast leaves as it is."""
+
+    @staticmethod
+    def forward(ctx, X):
+        ctx.save_for_backward(X)
+        return X @ X
+
+    @staticmethod
+    def backward(ctx, G):
+        (X,) = ctx.saved_tensors
+        return (G @ X.mT).addmm_(X.mT, G)
+
+
+class Squaring(Map):
+    def forward(self, X):
+        return InPlace.apply(X)
+
+
+def test_the_law_of_backward_passes_rejects_mixed_types():
+    with pytest.raises(RuntimeError, match="dtype"):
+        law_autocast_backward(broken(lambda: [Squaring()]), (4, 4), torch.bfloat16)
 
 
 class Product(Map):

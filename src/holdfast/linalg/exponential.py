@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .chebyshev import derivative, evaluate, gradient
-from .precision import double
+from .precision import double, no_autocast
 from .rotation import plane_rotation, space_rotation
 from .structure import require_square
 from .tracing import traced
@@ -24,9 +24,8 @@ def skew_exponential(A: Tensor) -> Tensor:
     double 5 and 8. Each doubling adds one squaring, and two products for the gradient.
 
     Where the host may not look at the norm (on another device than the CPU, and while
-    tracing) there are always 7 squarings, of which each matrix uses those that it
-    needs: 11 or 12 products, and 21 or 22 for the gradient. The norm may be 100; for
-    most matrices 200. What is too large gives NaN there.
+    tracing) there are always 10 squarings: 14 or 15 products, and 27 or 28 for the
+    gradient. The norm may be 1000. What is too large gives NaN there.
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.
 
@@ -73,10 +72,11 @@ class _SkewExponential(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
         """Return the skew gradient; the fast way unless it is differentiated again."""
         A, halvings, *tensors = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return gradient(A, grads[0], ctx.plan, halvings, tensors)
-        slope = derivative(A.mH, grads[0], ctx.plan, halvings)
-        return (slope - slope.mH) / 2
+        with no_autocast(A):
+            if not torch.is_grad_enabled():
+                return gradient(A, grads[0], ctx.plan, halvings, tensors)
+            slope = derivative(A.mH, grads[0], ctx.plan, halvings)
+            return (slope - slope.mH) / 2
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
