@@ -16,9 +16,11 @@ from torch import Tensor
 from .products import accumulate_product, add_product, add_to_diagonal
 from .programs import DOUBLE, SINGLE, Program, Row, Step
 
-# Halvings where the host may not look at the norm: its bound may be 358 in single
-# precision, 256 in double. What is larger becomes NaN there.
-_FIXED = 7
+# Halvings where the host may not look at the norm: its bound may be 2867 in single
+# precision, 2048 in double. What is larger becomes NaN there. All matrices are halved
+# so often, for D keeps its digits however small it is, and to choose between two
+# matrices at each squaring costs more than the squarings that are not needed.
+_FIXED = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Plan:
     program: Program
     squarings: int
     equal: bool
+
+
+# Made here, because the compiler does not trace a cache.
+_FIXED_PLANS = [
+    Plan(programs[-1].halved(_FIXED), _FIXED, equal=True)
+    for programs in (SINGLE, DOUBLE)
+]
 
 
 class Evaluation(NamedTuple):
@@ -65,7 +74,8 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
         fixed: do the same work whatever the values are, so that they stay on the
             device and the operations can be traced.
     """
-    programs = DOUBLE if A.dtype in (torch.float64, torch.complex128) else SINGLE
+    wide = A.dtype in (torch.float64, torch.complex128)
+    programs = DOUBLE if wide else SINGLE
     square = A @ A
     basis, bound = [A, square], _bound(square, 2)
     for program in programs[-1:] if fixed else programs:
@@ -76,17 +86,18 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
         if not fixed and _range(bound)[1] <= program.limit:
             return _run(Plan(program, 0, equal=True), bound, basis)
     bound = torch.minimum(bound, square.detach().abs().sum(-1).amax(-1).sqrt())
-    plan, halvings = _halved(programs[-1], bound, fixed=fixed)
+    program = programs[-1]
+    if fixed:
+        too_large = bound > program.limit * 2**_FIXED
+        basis[0] = A.masked_fill(too_large[..., None, None], math.nan)
+        return _run(_FIXED_PLANS[wide], bound, basis)
+    plan, halvings = _halved(program, bound)
     return _run(plan, halvings, basis)
 
 
-def _halved(program: Program, bound: Tensor, *, fixed: bool) -> tuple[Plan, Tensor]:
+def _halved(program: Program, bound: Tensor) -> tuple[Plan, Tensor]:
     """Return how often to halve each matrix."""
     halvings = (bound / program.limit).log2().ceil().clamp_min(0)
-    if fixed:
-        most = _FIXED
-        halvings = torch.where(halvings > most, math.nan, halvings)
-        return Plan(program, most, equal=False), halvings
     halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving
     fewest, most = _range(halvings)
     if fewest == most:
