@@ -105,9 +105,55 @@ def matrix_exponential(A: Tensor) -> Tensor:
                 [0., 1.]])
     """
     require_square(A)
+    return _by_torch(A) if traced(A) else _Exponential.apply(A)
+
+
+def _by_torch(A: Tensor) -> Tensor:
+    """Return torch's exponential. See Note [A batch of two]."""
     wide = double(A)
     if wide.dtype != A.dtype:
         return torch.matrix_exp(wide).to(A.dtype)
     if A.numel() == A.shape[-1] ** 2:
-        return torch.matrix_exp(torch.stack([A, A]))[0]
+        # a copy: no forward mode for a function whose value is a view
+        return torch.matrix_exp(torch.stack([A, A]))[0].clone()
     return torch.matrix_exp(A)
+
+
+class _Exponential(torch.autograd.Function):
+    """torch's exponential, whose own gradient loses digits for large losses."""
+
+    @staticmethod
+    def forward(ctx: Any, A: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(A)
+        ctx.save_for_forward(A)
+        return _by_torch(A)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
+        (A,) = ctx.saved_tensors
+        return exponential_derivative(A.mH, grads[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
+        (A,) = ctx.saved_tensors
+        return exponential_derivative(A, tangents[0])
+
+
+def exponential_derivative(A: Tensor, H: Tensor) -> Tensor:
+    """Return the derivative of the exponential at A in any direction H.
+
+    It is a block of the exponential of [[A, H], [0, A]], with H scaled to norm one so
+    that a large gradient costs no digits. Its adjoint is the same function at ``A.mH``.
+
+    Example:
+        >>> import torch
+        >>> exponential_derivative(torch.zeros(1, 1), torch.full((1, 1), 3.0))
+        tensor([[3.]])
+    """
+    n = A.shape[-1]
+    with torch.no_grad():  # the value does not depend on it
+        size = torch.linalg.matrix_norm(H, keepdim=True)
+        size = size.clamp_min(torch.finfo(H.dtype).tiny)
+    upper = torch.cat([A, H / size], -1)
+    lower = torch.cat([torch.zeros_like(A), A], -1)
+    return matrix_exponential(torch.cat([upper, lower], -2))[..., :n, n:] * size
