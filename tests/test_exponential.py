@@ -615,6 +615,27 @@ def test_the_symmetric_gradient_is_torchs_at_every_scale_of_the_loss(dtype):
         assert relative(found, expected) <= 2 * torch.finfo(dtype).eps + 1e-13
 
 
+@settings(max_examples=20)
+@given(st.integers(1, 120), st.integers(0, 2**31), st.floats(-6, 1.3), st.booleans())
+def test_the_symmetric_exponential_of_any_size_and_norm(n, seed, exponent, repeated):
+    generator = torch.Generator().manual_seed(seed)
+    V = linalg.positive_qr(torch.randn(n, n, generator=generator).double())
+    values = torch.randn(n, generator=generator).double()
+    values = values.round() if repeated else values
+    values *= 10**exponent / values.abs().max().clamp_min(1e-30)
+    S = linalg.symmetric((V * values) @ V.mT)
+    W = linalg.symmetric_exponential(S)
+    assert relative(W, expm(S)) <= 1e-13 * (10 + n)
+    G = torch.randn(n, n, generator=generator)
+    slopes = [
+        slope(linalg.symmetric_exponential, S.float(), scale * G) / scale
+        for scale in (1e-6, 1.0, 1e6)
+    ]
+    expected = slope(linalg.symmetric_exponential, S.float().double(), G.double())
+    for found in slopes:
+        assert relative(found, expected) <= 2e-7
+
+
 def test_large_eigenvalues_do_not_overflow_in_the_quotients():
     S = torch.diag(torch.tensor([80.0, -600.0, 0.0]))
     assert bool(torch.isfinite(slope(linalg.symmetric_exponential, S, S)).all())
