@@ -56,14 +56,17 @@ def relative(X, Y):
     return distance / norm if distance else 0.0
 
 
-def allowed(X, size, roundings=6.0):
+def allowed(family, X, size):
     """Return how far a value may be from the exact one, and from its set.
 
     Some roundings; those of the coordinates themselves, which a norm multiplies; and in
-    double precision those of the other way, which has n of them.
+    double precision those of the other way, which has n of them, and of the square that
+    thin maps make of the coordinates, in double as well.
     """
     n, eps = X.shape[-2], torch.finfo(X.dtype).eps
-    return eps * (roundings + math.sqrt(n) + 2 * size) + 1e-15 * (n + size)
+    squares = 0.0 if family.square else size**2
+    double = torch.finfo(torch.float64).eps * (10 * (n + size) + squares)
+    return eps * (6 + math.sqrt(n) + 3 * size) + double
 
 
 @st.composite
@@ -90,8 +93,8 @@ def property_value(family: Family, X, size) -> None:
     Q = family.ours(X)
     assert Q.dtype == X.dtype
     assert Q.shape == X.shape
-    assert off(Q) <= 2 * allowed(X, size)  # to first order, both sides err
-    assert distance(Q, family.exact(wide(X))) <= allowed(X, size)
+    assert off(Q) <= 2 * allowed(family, X, size)  # to first order, both sides err
+    assert distance(Q, family.exact(wide(X))) <= allowed(family, X, size)
 
 
 @every_family
@@ -133,19 +136,19 @@ def property_no_worse(ours, torchs, X, rounded=0.0) -> None:
     """Compare residuals, which are sums of roundings, in another order on each side.
 
     They differ by chance. Of a few roundings nothing can be said: a rounded identity is
-    one to the last bit. Otherwise the worst of thousands of inputs was 1.7 times as far
-    off, which is that of reflections with large coordinates.
+    one to the last bit. Above them, the worst of some thousand inputs was 1.3 times as
+    far off. Squarings, and inverses without pivots, may multiply roundings by the norm
+    of the coordinates where LU with pivots does not: that is `rounded`.
     """
     eps = torch.finfo(X.dtype).eps
-    assert off(ours(X)) <= max(eps * (8 + rounded), 1.8 * off(torchs(X)))
+    assert off(ours(X)) <= max(eps * (10 + rounded), 1.5 * off(torchs(X)))
 
 
 @every_family
 def test_no_input_is_less_orthonormal_than_torchs(family):
     def check(drawn):
         X, size = drawn
-        # of what torch does not have: coordinates around a base are rounded themselves
-        rounded = size if family.name.endswith("at a base") else 0.0
+        rounded = 0.0 if family.name == "reflections" else 4 * size
         property_no_worse(family.ours, family.torchs, X, rounded)
 
     single = tuple(d for d in family.dtypes if d in (torch.float32, torch.complex64))
@@ -182,7 +185,7 @@ def property_gradient(family: Family, X, size, G) -> None:
     found = slope(family.ours, X, G)
     assert bool(torch.isfinite(found).all())
     expected = slope(family.exact, wide(X), wide(G))
-    assert relative(found, expected) <= 3 * allowed(X, size)
+    assert relative(found, expected) <= 3 * allowed(family, X, size)
 
 
 @every_family
@@ -207,7 +210,7 @@ def test_no_scale_of_the_loss_costs_a_digit(family):
     def check(drawn):
         X, size = drawn
         G = torch.randn_like(X)
-        property_scale(family.ours, family.exact, X, G, 3 * allowed(X, size))
+        property_scale(family.ours, family.exact, X, G, 3 * allowed(family, X, size))
 
     over_inputs(check, family, 8, norms=(1e-3, 0.5, 3.0, 30.0), largest=60)
 
@@ -219,7 +222,7 @@ def test_negative_control_the_scale_costs_torchs_exponential_digits():
     def torchs(X):  # in a batch, where its value is right
         return torch.matrix_exp(filled(X).expand(2, 16, 16))[0]
 
-    limit = 3 * allowed(X, 1.7)
+    limit = 3 * allowed(family, X, 1.7)
     property_scale(family.ours, family.exact, X, G, limit)
     with pytest.raises(AssertionError):
         property_scale(torchs, family.exact, X, G, limit)

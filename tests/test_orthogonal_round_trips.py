@@ -237,7 +237,7 @@ def property_polar(function, W, condition, turned=0.0) -> None:
 # all become one, and what is rounded there turns the factor, however good the condition
 @pytest.mark.parametrize(
     ("function", "worst", "turned"),
-    [(linalg.polar, 6.0, 0.0), (linalg.polar_by_products, 4.5, 1e4)],
+    [(linalg.polar, 6.0, 0.0), (linalg.polar_by_products, 4.5, 1e5)],
 )
 def test_the_polar_factor_is_scipys_for_every_condition(function, worst, turned):
     drawn = conditioned((*DOUBLE, *SINGLE), worst)
@@ -333,7 +333,7 @@ def test_the_maps_reach_every_matrix_with_finite_gradients(case):
         host = case.registered(torch.randn(Q.shape))
         host.weight = Q.float()
         assert distance(host.weight, Q.float()) <= 1e-5 * math.sqrt(len(Q))
-        assert off(host.weight) <= 1e-5
+        assert off(host.weight) <= max(1e-5, linalg.tolerance(host.weight))
         G, slopes = torch.randn_like(host.weight), []
         for scale in (1e-6, 1.0, 1e6):
             host.zero_grad()

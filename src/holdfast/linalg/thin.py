@@ -63,7 +63,7 @@ def _is_long(S: Tensor) -> bool:
         return False
     if S.device.type != "cpu" or recorded(S) or S.numel() == 0:
         return False
-    return float(S.real.max()) > _LONGEST  # it is on the diagonal, but for Omega
+    return float(S.real.max()) > _LONGEST  # on the diagonal, or Omega is long
 
 
 def _minus_identity(X: Tensor) -> Tensor:
