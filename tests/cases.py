@@ -19,6 +19,7 @@ from case import (
     always,
     mask,
 )
+from cases_combinators import COMBINATORS
 from cases_convolutions import CONVOLUTIONS
 from cases_definite import DEFINITE
 from cases_dynamics import DYNAMICS
@@ -270,6 +271,7 @@ CASES = (
         for dim in (0, -1)
     ),
     # the families, each in a file of its own
+    *COMBINATORS,
     *CONVOLUTIONS,
     *DEFINITE,
     *DYNAMICS,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._functorch._aot_autograd.subclass_parametrization import (
     UnwrapTensorSubclass,
 )
+from torch.distributions import AffineTransform
 from torch.nn.utils import parametrizations as torch_recipes
 from torch.nn.utils import parametrize as torch_parametrize
 from torch.testing import assert_close
@@ -359,8 +360,14 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "Kronecker": {"left": (1, 1)},
     "LowRankPlusDiagonal": {"rank": 1},
     "SpectralLogistic": {"low": -1.0, "high": 2.0},
+    "Cast": {"map": holdfast.maps.ThinOrthogonal()},
+    "Frozen": {"map": holdfast.maps.Orthogonal("cayley")},
+    "FromTransform": {"transform": AffineTransform(1.0, 2.0)},
     "Matricized": {"map": holdfast.maps.ThinOrthogonal(), "rows": 1},
+    "PerBlock": {"map": holdfast.maps.ThinOrthogonal(), "blocks": 1},
     "Scaled": {"map": holdfast.maps.ThinOrthogonal("matrix_exp")},
+    "StraightThrough": {"map": holdfast.maps.Polar()},
+    "Transposed": {"map": holdfast.maps.ThinOrthogonal()},
     "TopK": {"count": 7},
     "GradualTopK": {"final": 1.0, "initial": 0.5, "steps": 10},
 }
@@ -373,6 +380,8 @@ def made(name: str, weight: Tensor) -> holdfast.Parametrization:
         return MAPS[name](mask=torch.ones_like(weight).tril())
     if name == "NMSparsity":
         return MAPS[name](n=2, m=weight.shape[-1])
+    if name == "Product":
+        return MAPS[name](holdfast.maps.Triangular(), holdfast.maps.Chain())
     return MAPS[name](**copy.deepcopy(ARGUMENTS.get(name, {})))
 
 

@@ -456,7 +456,10 @@ def law_spec(case: Case, shape: Shape) -> None:
             assert value is again if isinstance(value, Tensor) else value == again
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+SPELLED = [case for case in CASES if "spec" not in case.exceptions]
+
+
+@pytest.mark.parametrize("case", SPELLED, ids=str)
 def test_the_spec_rebuilds_the_maps(case):
     law_spec(case, case.shapes[0])
 

@@ -31,6 +31,19 @@ def double(tensor: Tensor) -> Tensor:
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
+def under_autocast(tensor: Tensor) -> bool:
+    """Tell whether autocast may change the type that a tensor is computed in.
+
+    Example:
+        >>> import torch
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     print(under_autocast(torch.zeros(2)))
+        True
+    """
+    device = tensor.device.type
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def full_precision(
     function: Callable[_Arguments, _Result],
 ) -> Callable[_Arguments, _Result]:
@@ -44,9 +57,8 @@ def full_precision(
     @functools.wraps(function)
     def computed(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         first = next(x for x in args if isinstance(x, Tensor))
-        device = first.device.type
-        if device != "meta" and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
+        if under_autocast(first):
+            with torch.autocast(first.device.type, enabled=False):
                 return computed(*args, **kwargs)
         if first.dtype not in _HALF_TYPES:
             return function(*args, **kwargs)

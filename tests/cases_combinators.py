@@ -1,0 +1,242 @@
+"""Maps of maps: the rows of the table of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.distributions import transforms
+
+from case import REAL, SQUARE, TENSORS, Case, Chain, Shape, always
+from holdfast import maps, sets
+
+LENGTH = {"batch": "one length for the whole tensor"}
+NO_INVERSE = {
+    "right_inverse": "the map inside has none",
+    "registering": "without a right inverse the weight becomes the original",
+}
+STRAIGHT = {
+    "gradient": "it is the identity's, on purpose: tests/test_combinators.py has it"
+}
+VARIADIC = {"spec": "the maps are no argument by name"}
+FROZEN = {
+    **VARIADIC,
+    "gradient": "there is none of the frozen factor: tests/test_combinators.py has it",
+    "transforms": "the same",
+}
+OF_TORCH = {
+    "spec": "a transform of torch's is no plain data",
+}
+DOUBLE = (torch.float32, torch.float64)
+SINGLE = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
+
+
+def turned(shape: Shape) -> Sequence[Shape]:
+    return ((*shape[:-2], shape[-1], shape[-2]),)
+
+
+def shortest(shape: Shape) -> Sequence[Shape]:
+    return ((*shape[:-2], min(shape[-2:])),)
+
+
+def several(size: int) -> int:
+    """Return a number of blocks that divides a size, more than one if there is."""
+    return 2 if size % 2 == 0 else size
+
+
+def blocks(
+    inner: Callable[[], maps.Parametrization], dim: int
+) -> Callable[[Shape], Chain]:
+    return lambda shape: [maps.PerBlock(inner(), several(shape[dim]), dim)]
+
+
+def of_blocks(inner: sets.Constraint, dim: int) -> Callable[[Shape], sets.Constraint]:
+    return lambda shape: sets.PerBlock(inner, several(shape[dim]), dim)
+
+
+def stacked(dim: int) -> Callable[[Shape], Sequence[Shape]]:
+    def shapes(shape: Shape) -> Sequence[Shape]:
+        matrix, count = [*shape[-2:]], several(shape[dim])
+        matrix[dim] //= count
+        return ((*shape[:-2], count, *matrix),)
+
+    return shapes
+
+
+def scaled(shape: Shape) -> Sequence[Shape]:
+    ((*batch, _, _),) = stacked(-2)(shape)
+    return ((*batch, 1, 1), *stacked(-2)(shape))
+
+
+def svd() -> maps.Product:
+    return maps.Product(maps.ThinOrthogonal(), maps.Diagonal(), maps.ThinOrthogonal())
+
+
+def factors(shape: Shape) -> Sequence[Shape]:
+    *batch, n, k = shape
+    r = min(n, k)
+    return ((*batch, n, r), (*batch, r), (*batch, r, k))
+
+
+def scales() -> maps.Chain:
+    return maps.Chain(maps.Softplus(), maps.Diagonal())
+
+
+COMBINATORS = (
+    Case("empty chain", lambda _: [maps.Chain()], always(sets.Real()), TENSORS),
+    Case(
+        "chain of skew and cayley",
+        lambda _: [maps.Chain(maps.Skew(), maps.Cayley())],
+        always(sets.Stiefel()),
+        SQUARE,
+        exceptions=VARIADIC,
+    ),
+    Case(
+        "chain of softplus and diagonal",
+        lambda _: [scales()],
+        always(scales().codomain),
+        dtypes=REAL,
+        originals=shortest,
+        exceptions=VARIADIC,
+    ),
+    Case(
+        "chain of weight norm and skew",
+        lambda _: [maps.Chain(maps.WeightNorm(None), maps.Skew())],
+        always(sets.SkewMatrices()),
+        SQUARE,
+        originals=lambda shape: ((), shape),
+        exceptions={**LENGTH, **VARIADIC},
+    ),
+    Case(
+        "scaled chain",
+        lambda _: [maps.Scaled(maps.Chain(maps.Skew(), maps.MatrixExp()), 0.5)],
+        always(sets.Scaled(sets.Stiefel(), 0.5)),
+        SQUARE,
+    ),
+    Case(
+        "transposed lower",
+        lambda _: [maps.Transposed(maps.Triangular())],
+        always(sets.TriangularMatrices(upper=True)),
+        originals=turned,
+    ),
+    Case(
+        "transposed softmax",
+        lambda _: [maps.Transposed(maps.Softmax())],
+        always(sets.Transposed(sets.Simplex())),
+        dtypes=REAL,
+        originals=turned,
+    ),
+    Case(
+        "transposed exponential without base",
+        lambda _: [maps.Transposed(maps.Orthogonal(use_trivialization=False))],
+        always(sets.Stiefel()),
+        originals=turned,
+        exceptions=NO_INVERSE,
+    ),
+    Case(
+        "cast orthogonal",
+        lambda _: [maps.Cast(maps.Orthogonal("cayley"))],
+        always(sets.Stiefel()),
+    ),
+    Case(
+        "cast definite",
+        lambda _: [maps.Cast(maps.Chain(maps.Symmetric(), maps.MatrixExp()))],
+        always(sets.SymmetricPositiveDefinite()),
+        SQUARE,
+    ),
+    Case(
+        "cast to single",
+        lambda _: [maps.Cast(maps.ThinOrthogonal(), torch.float32)],
+        always(sets.Stiefel()),
+        dtypes=SINGLE,
+    ),
+    Case(
+        "cast scaled",
+        lambda _: [maps.Cast(maps.Scaled(maps.ThinOrthogonal()))],
+        always(sets.ScaledOrthogonal()),
+        originals=lambda shape: (
+            (*shape[:-2], 1, 1) if len(shape) > 2 else (),
+            shape,
+        ),
+    ),
+    Case(
+        "straight through polar",
+        lambda _: [maps.StraightThrough(maps.Polar())],
+        always(sets.Stiefel()),
+        exceptions=STRAIGHT,
+    ),
+    *(
+        Case(
+            f"orthogonal blocks {dim}",
+            blocks(lambda: maps.Orthogonal("cayley"), dim),
+            of_blocks(sets.Stiefel(), dim),
+            originals=stacked(dim),
+        )
+        for dim in (-2, -1)
+    ),
+    Case(
+        "scaled blocks",
+        blocks(lambda: maps.Scaled(maps.ThinOrthogonal()), -2),
+        of_blocks(sets.ScaledOrthogonal(), -2),
+        originals=scaled,
+    ),
+    Case(
+        "softmax blocks",
+        blocks(maps.Softmax, -1),
+        of_blocks(sets.Simplex(), -1),
+        dtypes=REAL,
+        originals=stacked(-1),
+    ),
+    Case(
+        "product of rank 1",
+        lambda _: [maps.Product(maps.Chain(), maps.Chain(), sizes=1)],
+        always(sets.MatrixProducts((sets.Real(), sets.Real()), 1)),
+        originals=lambda shape: (
+            (*shape[:-1], 1),
+            (*shape[:-2], 1, shape[-1]),
+        ),
+        exceptions=VARIADIC,
+        real=(),
+    ),
+    Case(
+        "product of singular factors",
+        lambda _: [svd()],
+        always(svd().codomain),
+        originals=factors,
+        exceptions=VARIADIC,
+        real=(),
+    ),
+    Case(
+        "product beside the identity",
+        lambda _: [maps.Product(maps.Orthogonal("cayley"), maps.Chain())],
+        always(sets.Real()),
+        SQUARE,
+        originals=lambda shape: (shape, shape),
+        exceptions=VARIADIC,
+        real=(),
+    ),
+    Case(
+        "frozen factor",
+        lambda _: [maps.Product(maps.Frozen(maps.Triangular()), maps.Chain())],
+        always(sets.Real()),
+        SQUARE,
+        originals=lambda shape: (shape, shape),
+        exceptions=FROZEN,
+        real=(),
+    ),
+    *(
+        Case(
+            f"from {type(transform).__name__}",
+            lambda _, transform=transform: [maps.FromTransform(transform)],
+            always(constraint),
+            TENSORS,
+            dtypes=DOUBLE,
+            exceptions=OF_TORCH,
+        )
+        for transform, constraint in (
+            (transforms.ExpTransform(), sets.Interval(0.0)),
+            (transforms.SigmoidTransform(), sets.Interval(0.0, 1.0)),
+            (transforms.AffineTransform(1.0, 2.0), sets.Real()),
+        )
+    ),
+)
