@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 from torch.distributions import transforms
 
 from case import REAL, SQUARE, TENSORS, Case, Chain, Shape, always
 from holdfast import maps, sets
+from subjects import Subject
 
 LENGTH = {"batch": "one length for the whole tensor"}
 NO_INVERSE = {
@@ -28,6 +30,7 @@ OF_TORCH = {
     "spec": "a transform of torch's is no plain data",
 }
 DOUBLE = (torch.float32, torch.float64)
+WIDE: tuple[Shape, ...] = ((4, 4), (5, 3), (3, 5), (2, 3, 3), (0, 3, 3), (2, 2, 4))
 SINGLE = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
 
 
@@ -76,6 +79,15 @@ def factors(shape: Shape) -> Sequence[Shape]:
     *batch, n, k = shape
     r = min(n, k)
     return ((*batch, n, r), (*batch, r), (*batch, r, k))
+
+
+def cut(shape: Shape) -> tuple[int, int]:
+    return 1, shape[-1] - 1
+
+
+def halves(shape: Shape) -> maps.Concatenated:
+    parts = maps.Orthogonal("cayley"), maps.Triangular()
+    return maps.Concatenated(*parts, sizes=cut(shape), dim=-1)
 
 
 def scales() -> maps.Chain:
@@ -188,6 +200,17 @@ COMBINATORS = (
         originals=stacked(-1),
     ),
     Case(
+        "concatenated",
+        lambda shape: [halves(shape)],
+        lambda shape: sets.Concatenations(
+            (sets.Stiefel(), sets.TriangularMatrices()), cut(shape), -1
+        ),
+        WIDE,
+        originals=lambda shape: tuple((*shape[:-1], k) for k in cut(shape)),
+        exceptions=VARIADIC,
+        real=(),
+    ),
+    Case(
         "product of rank 1",
         lambda _: [maps.Product(maps.Chain(), maps.Chain(), sizes=1)],
         always(sets.MatrixProducts((sets.Real(), sets.Real()), 1)),
@@ -240,3 +263,32 @@ COMBINATORS = (
         )
     ),
 )
+
+
+def stretched(W: Tensor, eps: float) -> Tensor:
+    return W * (1 + eps)
+
+
+_RECTANGLES = ((4, 3), (3, 4), (4, 4), (1, 1), (2, 5, 2), (0, 4, 3))
+_BLOCKS = ((4, 3), (2, 5), (6, 2), (3, 4, 2), (0, 4, 3))
+
+COMBINATOR_SETS = {
+    "transposed": Subject(
+        sets.Transposed(sets.TriangularMatrices(strict=True)), _RECTANGLES, cone=True
+    ),
+    "transposed orthonormal": Subject(
+        sets.Transposed(sets.Stiefel()), _RECTANGLES, zero=False, miss=stretched
+    ),
+    "blocks": Subject(
+        sets.PerBlock(sets.Stiefel(), 2, -2), _BLOCKS, zero=False, miss=stretched
+    ),
+    "triangular blocks": Subject(
+        sets.PerBlock(sets.TriangularMatrices(), 2, -2), _BLOCKS, cone=True
+    ),
+    "parts": Subject(
+        sets.Concatenations((sets.Stiefel(), sets.TriangularMatrices()), axis=-2),
+        _BLOCKS,
+        zero=False,
+        miss=stretched,
+    ),
+}

@@ -21,8 +21,8 @@ from .order import CumulativeSum
 from .orthogonal import Orthogonal
 from .per_block import PerBlock
 from .polar import Polar
-from .product import Product
 from .quantize import FakeQuantize
+from .several import Concatenated, Product
 from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
 from .sparse import Mask, NMSparsity, TopK
@@ -43,6 +43,7 @@ __all__ = [
     "Chain",
     "Cholesky",
     "Circulant",
+    "Concatenated",
     "ConvSpectralBound",
     "CumulativeSum",
     "Diagonal",

@@ -149,3 +149,9 @@ def without_trace(map_: Parametrization, function: Callable[[], _Result]) -> _Re
         result = function()
     snapshot.restore()
     return result
+
+
+def hold(holder: Parametrization, maps: tuple[Parametrization, ...]) -> None:
+    """Make maps submodules by number, as ``nn.Sequential`` does."""
+    for i, map_ in enumerate(maps):
+        holder.add_module(str(i), map_)

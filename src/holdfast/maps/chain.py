@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.calling import call
 from ..core.checks import as_tuple
@@ -16,7 +16,7 @@ from ..core.parametrization import Outside, Parametrization
 from ..errors import NotInSetError
 from ..sets.constraint import Constraint, Shape, filled
 from ..sets.linear import Real
-from .around import bind_inside, without_trace
+from .around import bind_inside, hold, without_trace
 
 Originals = Tensor | tuple[Tensor, ...]
 
@@ -57,30 +57,30 @@ class Chain(Parametrization):
 
     def __init__(self, *maps: Parametrization) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(maps)
+        hold(self, maps)
 
     @property
-    def links(self) -> list[Parametrization]:
-        """The maps as a list."""
-        return cast("list[Parametrization]", [*self.maps._modules.values()])
+    def maps(self) -> tuple[Parametrization, ...]:
+        """The maps, in order: submodules by number, as in ``nn.Sequential``."""
+        return cast("tuple[Parametrization, ...]", tuple(self._modules.values()))
 
     @property
     def domain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The domain of the first map."""
-        links = self.links
+        links = self.maps
         return links[0].domain if links else Real()
 
     @property
     def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The codomain of the last map, or what the others reach of it."""
-        links = self.links
+        links = self.maps
         if not links:
             return Real()
         return links[-1].codomain if self._fits() else _Reached(self)
 
     def _fits(self) -> bool:
         """Tell whether each map makes all that the next one takes."""
-        pairs = zip(self.links, self.links[1:], strict=False)
+        pairs = zip(self.maps, self.maps[1:], strict=False)
         return all(
             type(before.codomain) is Real or repr(before.codomain) == repr(after.domain)
             for before, after in pairs
@@ -89,7 +89,7 @@ class Chain(Parametrization):
     @property
     def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As the last map says, if the maps before it take what it takes."""
-        links = self.links
+        links = self.maps
         if links and (self._fits() or all(x.outside == "project" for x in links)):
             return links[-1].outside
         return "error"
@@ -97,18 +97,18 @@ class Chain(Parametrization):
     @property
     def moves(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Tell whether any of the maps has moving state."""
-        return any(link.moves for link in self.links)
+        return any(link.moves for link in self.maps)
 
     @property
     def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As the first map says."""
-        links = self.links
+        links = self.maps
         return bool(links) and links[0].based
 
     def bind(self, weight: Tensor) -> None:
         """Bind each map to what it has to make, the last one to the weight."""
         value: Originals = weight
-        for link in reversed(self.links):
+        for link in reversed(self.maps):
             made = as_tuple(value)[0]
             bind_inside(link, made)
             value = without_trace(link, lambda made=made, link=link: _back(link, made))
@@ -119,7 +119,7 @@ class Chain(Parametrization):
 
         Random originals tell: the present ones may be zero, which is in many sets.
         """
-        links, first = self.links, self.domain
+        links, first = self.maps, self.domain
         asking = [i for i, link in enumerate(links) if type(link.domain) is not Real]
         if not any(asking) or originals[0].is_meta:  # the first map's is the caller's
             return
@@ -138,14 +138,14 @@ class Chain(Parametrization):
     def forward(self, *originals: Tensor) -> Tensor:
         """Return the value of the last map."""
         tensors = originals
-        for link in self.links:
+        for link in self.maps:
             tensors = (call(link, tensors),)
         return tensors[0]
 
     def right_inverse(self, weight: Tensor) -> Originals:
         """Return the originals, by the right inverses in reverse order."""
         value: Originals = weight
-        for link in reversed(self.links):
+        for link in reversed(self.maps):
             made = as_tuple(value)[0]
             if link.outside != "project":
                 link.codomain.require(made)
@@ -160,14 +160,14 @@ class Chain(Parametrization):
     def refine_(self, *originals: Tensor) -> None:
         """Advance the state of the maps that have one."""
         tensors = originals
-        for link in self.links:
+        for link in self.maps:
             if link.moves:
                 link.refine_(*tensors)
             tensors = (call(link, tensors),)
 
     def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
         """Move the base of the first map."""
-        self.links[0].rebase_(*originals, repair=repair)
+        self.maps[0].rebase_(*originals, repair=repair)
 
 
 class _Reached(Constraint):
@@ -177,7 +177,7 @@ class _Reached(Constraint):
         self.chain = chain
 
     def __repr__(self) -> str:
-        links = reversed(self.chain.links)
+        links = reversed(self.chain.maps)
         return " made of ".join(repr(link.codomain) for link in links)
 
     def residual(self, weight: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class _Reached(Constraint):
 
     def _residual(self, weight: Tensor) -> Tensor:
         value, largest = weight, filled(weight, 0.0)
-        for link in reversed(self.chain.links):
+        for link in reversed(self.chain.maps):
             if link.outside != "project":  # which takes any value
                 residual = link.codomain.residual(value).to(largest.dtype)
                 same = residual.shape == largest.shape
@@ -205,13 +205,13 @@ class _Reached(Constraint):
 
     def _project(self, weight: Tensor) -> Tensor:
         value: Originals = weight
-        for link in reversed(self.chain.links):
+        for link in reversed(self.chain.maps):
             value = _back(link, as_tuple(value)[0])
         return self.chain.forward(*as_tuple(value))
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return the projection of a random tensor in the last map's codomain."""
-        return self.project(self.chain.links[-1].codomain.from_normal(normal))
+        return self.project(self.chain.maps[-1].codomain.from_normal(normal))
 
     def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
         """Return the smallest dimension on the way, which is the most there can be."""
@@ -219,7 +219,7 @@ class _Reached(Constraint):
 
     def _dim(self, shape: Shape, dtype: torch.dtype) -> int:
         value, dims = self._project(torch.ones(shape, dtype=dtype)), list[int]()
-        for link in reversed(self.chain.links):
+        for link in reversed(self.chain.maps):
             dims.append(link.codomain.dim(value.shape, dtype))
             value = as_tuple(_back(link, value))[0]
         return min(dims)

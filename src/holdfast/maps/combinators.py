@@ -13,7 +13,7 @@ from ..core.inversion import says_there_is_none
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.matricization import Axes, matricize, tensorize
-from ..linalg.precision import double, under_autocast
+from ..linalg.precision import cast, double, under_autocast
 from ..linalg.structure import require_matrix
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint
@@ -253,18 +253,15 @@ class Cast(Around):
         self.map = map
         self.dtype = dtype
 
-    def _cast(self, tensor: Tensor) -> Tensor:
+    def _inward(self, weight: Tensor) -> Tensor:
         if not self.dtype.is_floating_point:
             raise ValueError(
                 f"Expected a real floating-point type to compute in. Got {self.dtype}."
             )
-        return tensor.to(self.dtype.to_complex() if tensor.is_complex() else self.dtype)
-
-    def _inward(self, weight: Tensor) -> Tensor:
-        return self._cast(weight)
+        return cast(weight, self.dtype)
 
     def _handed(self, originals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(map(self._cast, originals))
+        return tuple(cast(tensor, self.dtype) for tensor in originals)
 
     def _value(self, originals: tuple[Tensor, ...]) -> Tensor:
         if under_autocast(originals[0]):
@@ -273,11 +270,11 @@ class Cast(Around):
         return call(self.map, originals)
 
     def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
-        real = originals[0].dtype.to_real()
-        return value.to(real.to_complex() if value.is_complex() else real)
+        kept = originals[0]
+        return cast(value, kept.real.dtype if kept.is_complex() else kept.dtype)
 
     def _found(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
-        found = self.map.right_inverse(self._cast(weight))
+        found = self.map.right_inverse(self._inward(weight))
         if isinstance(found, Tensor):
             return self._outward(found, (weight,))
         return tuple(self._outward(tensor, (weight,)) for tensor in found)

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.distributions import constraints, transform_to
-from torch.distributions.transforms import Transform
+from torch.distributions.transforms import ComposeTransform, Transform
 
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError
@@ -35,7 +35,8 @@ class FromTransform(Parametrization):
     the entries of a weight outside for coordinates. The right inverse is the
     transform's, as exact as that is. Transforms hold tensors that no module knows of:
     they do not move to another device with it, nor is a value remembered. A transform
-    is no plain data, so that this map has no spec; a cache that it has is not used.
+    is no plain data, so that this map has no spec; a cache that it has is not used; and
+    ``t.inv`` cannot be copied, which is torch's way with it.
 
     Args:
         transform: the transform.
@@ -71,6 +72,9 @@ class FromTransform(Parametrization):
     @property
     def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The set that the transform makes."""
+        if isinstance(self.transform, ComposeTransform):
+            # torch takes the last one's, as if the others reached all that it takes
+            return Chain(*map(FromTransform, self.transform.parts)).codomain
         return _set(self.transform.codomain, self.transform)
 
     def forward(self, X: Tensor) -> Tensor:

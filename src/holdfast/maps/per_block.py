@@ -97,7 +97,8 @@ class PerBlock(Around):
         raise InvalidTensorError(
             f"`{type(self.map).__name__}` does not treat the {self.blocks} blocks as a "
             "batch: the first one has another value among the others than by itself. "
-            "`PerBlock` takes maps that compute with the last dimensions only."
+            "`PerBlock` takes maps that compute with the last dimensions only; "
+            "`Concatenated` takes one of any kind for each block."
         )
 
 

@@ -22,7 +22,7 @@ from .linear import (
 )
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
-from .products import MatrixProducts
+from .products import Concatenations, MatrixProducts
 from .shift import CirculantMatrices, ToeplitzMatrices
 from .simplex import Ordered, Simplex, ZeroSum
 from .sparse import KSparse, NMSparse
@@ -34,6 +34,7 @@ __all__ = [
     "BandedMatrices",
     "BlockDiagonalMatrices",
     "CirculantMatrices",
+    "Concatenations",
     "Constraint",
     "ConvolutionBall",
     "CorrelationMatrices",

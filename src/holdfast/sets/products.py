@@ -1,10 +1,13 @@
-"""Matrices that are products of others."""
+"""Tensors of several parts: factors, and blocks behind each other."""
 
 from __future__ import annotations
+
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from ..errors import InvalidTensorError
 from ..linalg.factoring import (
     Sizes,
     factor_shapes,
@@ -12,6 +15,7 @@ from ..linalg.factoring import (
     product_of,
     spectral_split,
 )
+from ..linalg.norms import axis as from_front
 from ..linalg.precision import double
 from .constraint import Constraint, Shape
 from .linear import Real
@@ -121,3 +125,73 @@ class MatrixProducts(Constraint):
 
 def _distance(W: Tensor, factors: list[Tensor]) -> Tensor:
     return torch.linalg.matrix_norm(W - product_of(*factors))
+
+
+class Concatenations(Constraint):
+    r"""Tensors whose blocks along a dimension lie each in a set of its own.
+
+    .. math::
+        \{(W_1, \ldots, W_m) : W_i \in \mathcal{S}_i\}
+
+    The residual is the largest of the blocks'.
+
+    Args:
+        parts: the sets :math:`\mathcal{S}_i`.
+        sizes: the blocks' sizes along the dimension; ``None`` makes them equal.
+        axis: the dimension; negative ones count from the end.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import sets
+        >>> both = sets.Concatenations((sets.Stiefel(), sets.SkewMatrices()))
+        >>> both.contains(
+        ...     torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 5.0], [-5.0, 0.0]])
+        ... )
+        True
+    """
+
+    def __init__(
+        self,
+        parts: tuple[Constraint, ...],
+        sizes: tuple[int, ...] | None = None,
+        axis: int = 0,
+    ) -> None:
+        self.parts = parts
+        self.sizes = sizes
+        self.axis = axis
+
+    def split(self, weight: Tensor) -> list[Tensor]:
+        """Return the blocks."""
+        sizes = self._sizes(tuple(weight.shape))
+        return [*weight.split(sizes, from_front(self.axis, weight.ndim))]
+
+    def _sizes(self, shape: Shape) -> list[int]:
+        whole, count = shape[from_front(self.axis, len(shape))], len(self.parts)
+        sizes = self.sizes or (whole // max(1, count),) * count
+        if len(sizes) != count or sum(sizes) != whole or min(sizes, default=0) < 0:
+            raise InvalidTensorError(
+                f"Expected {count} sizes that add up to {whole}, that of dimension "
+                f"{self.axis} of {tuple(shape)}. Got {sizes}."
+            )
+        return [*sizes]
+
+    def residual(self, weight: Tensor) -> Tensor:
+        """Return the largest residual of a block."""
+        pairs = zip(self.parts, self.split(weight), strict=True)
+        return reduce(torch.maximum, [each.residual(block) for each, block in pairs])
+
+    def project(self, weight: Tensor) -> Tensor:
+        """Return the projections of the blocks."""
+        pairs = zip(self.parts, self.split(weight), strict=True)
+        return torch.cat([each.project(block) for each, block in pairs], self.axis)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """Return random blocks."""
+        pairs = zip(self.parts, self.split(normal), strict=True)
+        return torch.cat([each.from_normal(block) for each, block in pairs], self.axis)
+
+    def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
+        """Return the sum of the blocks' dimensions."""
+        blocks = self.split(torch.empty(tuple(shape), device="meta"))
+        pairs = zip(self.parts, blocks, strict=True)
+        return sum(each.dim(block.shape, dtype) for each, block in pairs)
