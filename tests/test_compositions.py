@@ -16,9 +16,9 @@ from torch.distributions import (
 from torch.testing import assert_close
 
 import holdfast
-from case import Host
 from cases import CASES
 from holdfast import Parametrization, errors, linalg, maps, sets
+from holdfast.testing.case import Host
 from support import state_of, told
 
 

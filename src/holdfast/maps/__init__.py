@@ -26,6 +26,7 @@ from .several import Concatenated, Product
 from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
 from .sparse import Mask, NMSparsity, TopK
+from .specs import from_spec
 from .spectrum import SpectralLogistic, SpectralSoftplus
 from .stable import LRU, Lyapunov, Stein
 from .structured import Banded, Diagonal, Skew, Symmetric, Traceless, Triangular
@@ -94,6 +95,7 @@ __all__ = [
     "Transposed",
     "Triangular",
     "WeightNorm",
+    "from_spec",
     "from_torch",
     "to_torch",
 ]

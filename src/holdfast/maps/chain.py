@@ -189,8 +189,9 @@ class _Reached(Constraint):
         for link in reversed(self.chain.maps):
             if link.outside != "project":  # which takes any value
                 residual = link.codomain.residual(value).to(largest.dtype)
-                same = residual.shape == largest.shape
-                largest = torch.maximum(largest, residual if same else residual.amax())
+                if residual.shape != largest.shape:  # a vector has one for all
+                    residual = residual.max() if residual.numel() else largest
+                largest = torch.maximum(largest, residual)
                 if not link.codomain.contains(value):
                     break
             try:
