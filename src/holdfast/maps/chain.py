@@ -80,10 +80,9 @@ class Chain(Parametrization):
 
     def _fits(self) -> bool:
         """Tell whether each map makes all that the next one takes."""
-        pairs = zip(self.maps, self.maps[1:], strict=False)
         return all(
             type(before.codomain) is Real or repr(before.codomain) == repr(after.domain)
-            for before, after in pairs
+            for before, after in pairwise(self.maps)
         )
 
     @property

@@ -23,6 +23,9 @@ from .linear import Real
 # One finds U, S and V again; more bring other products nearer.
 _SWEEPS = 4
 
+# Relative distance, in double precision, that leaves nothing to look for.
+_EXACT = 1e-15
+
 
 class MatrixProducts(Constraint):
     r"""Products of matrices, each of a set.
@@ -97,10 +100,13 @@ class MatrixProducts(Constraint):
             )
         ]
         for i in [*range(len(found))] * _SWEEPS:
+            off = _distance(W, found)
+            if bool((off <= _EXACT * torch.linalg.matrix_norm(W)).all()):
+                break
             new = middle_factor(W, found[:i], found[i + 1 :])
             rivals = [*found[:i], self.factors[i].project(new), *found[i + 1 :]]
             # nothing says that a projection comes nearer
-            better = _distance(W, rivals) < _distance(W, found)
+            better = _distance(W, rivals) < off
             found[i] = torch.where(better[..., None, None], rivals[i], found[i])
         return found
 
