@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from case import ROUNDED, always, mask
+from cases_combinators import COMBINATORS
 from cases_convolutions import CONVOLUTIONS
 from cases_definite import DEFINITE
 from cases_dynamics import DYNAMICS
@@ -282,6 +283,7 @@ CASES = (
         for dim in (0, -1)
     ),
     # the families, each in a file of its own
+    *COMBINATORS,
     *CONVOLUTIONS,
     *DEFINITE,
     *DYNAMICS,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._functorch._aot_autograd.subclass_parametrization import (
     UnwrapTensorSubclass,
 )
+from torch.distributions import AffineTransform
 from torch.nn.utils import parametrizations as torch_recipes
 from torch.nn.utils import parametrize as torch_parametrize
 from torch.testing import assert_close
@@ -359,8 +360,14 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "Kronecker": {"left": (1, 1)},
     "LowRankPlusDiagonal": {"rank": 1},
     "SpectralLogistic": {"low": -1.0, "high": 2.0},
+    "Cast": {"map": holdfast.maps.ThinOrthogonal()},
+    "Frozen": {"map": holdfast.maps.Orthogonal("cayley")},
+    "FromTransform": {"transform": AffineTransform(1.0, 2.0)},
     "Matricized": {"map": holdfast.maps.ThinOrthogonal(), "rows": 1},
+    "PerBlock": {"map": holdfast.maps.ThinOrthogonal(), "blocks": 1},
     "Scaled": {"map": holdfast.maps.ThinOrthogonal("matrix_exp")},
+    "StraightThrough": {"map": holdfast.maps.Polar()},
+    "Transposed": {"map": holdfast.maps.ThinOrthogonal()},
     "TopK": {"count": 7},
     "GradualTopK": {"final": 1.0, "initial": 0.5, "steps": 10},
 }
@@ -373,6 +380,10 @@ def made(name: str, weight: Tensor) -> holdfast.Parametrization:
         return MAPS[name](mask=torch.ones_like(weight).tril())
     if name == "NMSparsity":
         return MAPS[name](n=2, m=weight.shape[-1])
+    if name == "Product":
+        return MAPS[name](holdfast.maps.Orthogonal("cayley"), holdfast.maps.Chain())
+    if name == "Concatenated":
+        return MAPS[name](holdfast.maps.Orthogonal())
     return MAPS[name](**copy.deepcopy(ARGUMENTS.get(name, {})))
 
 
@@ -422,7 +433,8 @@ def test_X1_our_maps_work_with_torchs_registration(name, shape):
     theirs.weight = inside
     assert_close(theirs.weight.detach(), inside, atol=1e-5, rtol=1e-4)
     theirs(torch.randn(2, theirs.in_features)).sum().backward()
-    assert all(p.grad is not None for p in theirs.parameters())
+    trained = theirs.parameters() if name != "Frozen" else [theirs.bias]
+    assert all(p.grad is not None for p in trained)
     torch_parametrize.remove_parametrizations(theirs, "weight")
     assert_close(theirs.weight.detach(), inside, atol=1e-5, rtol=1e-4)
 

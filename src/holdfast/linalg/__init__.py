@@ -30,6 +30,7 @@ from .exponential import (
     skew_exponential_lower,
 )
 from .factor_model import low_rank_plus_diagonal
+from .factoring import factor_shapes, middle_factor, product_of, spectral_split
 from .gram_matrix import (
     gram,
     lower_trapezoid,
@@ -59,7 +60,14 @@ from .magnitudes import (
     largest_of_groups,
     require_groups,
 )
-from .matricization import matricize, matricized_shape, tensorize
+from .matricization import (
+    join_blocks,
+    matricize,
+    matricized_shape,
+    stack_blocks,
+    stacked_shape,
+    tensorize,
+)
 from .norms import axis, divide, norm_except, rescale
 from .orthonormal import complete, orthogonality, polish, positive_qr
 from .polar_factor import (
@@ -131,10 +139,12 @@ __all__ = [
     "divide",
     "double",
     "eigenvalue_function",
+    "factor_shapes",
     "first_differences",
     "full_precision",
     "gram",
     "inverse_by_products",
+    "join_blocks",
     "keep_masked",
     "keep_straight_through",
     "kronecker",
@@ -148,6 +158,7 @@ __all__ = [
     "matricize",
     "matricized_shape",
     "matrix_exponential",
+    "middle_factor",
     "nearest_kronecker",
     "nearest_rotation",
     "norm_except",
@@ -166,6 +177,7 @@ __all__ = [
     "positive_qr",
     "positive_signs",
     "power_iteration",
+    "product_of",
     "rayleigh",
     "rectangular_diagonal",
     "reflections",
@@ -185,6 +197,9 @@ __all__ = [
     "skew_logarithm",
     "softplus",
     "softplus_inverse",
+    "spectral_split",
+    "stack_blocks",
+    "stacked_shape",
     "symmetric",
     "symmetric_exponential",
     "symmetric_logarithm",

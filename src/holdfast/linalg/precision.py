@@ -14,6 +14,12 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 _HALF_TYPES = (torch.float16, torch.bfloat16)
+# as a table: `torch.compile` does not know `torch.dtype.to_complex`
+_COMPLEX_TYPES = {
+    torch.float16: torch.complex32,
+    torch.float32: torch.complex64,
+    torch.float64: torch.complex128,
+}
 
 
 def double(tensor: Tensor) -> Tensor:
@@ -61,6 +67,17 @@ def no_autocast(X: Tensor) -> AbstractContextManager[object]:
     if not autocasts(X):
         return nullcontext()
     return torch.autocast(X.device.type, enabled=False)
+
+
+def cast(tensor: Tensor, real: torch.dtype) -> Tensor:
+    """Return the tensor in a precision: a complex one in the complex type of it.
+
+    Example:
+        >>> import torch
+        >>> cast(torch.zeros(2, dtype=torch.complex64), torch.float64).dtype
+        torch.complex128
+    """
+    return tensor.to(_COMPLEX_TYPES.get(real, real) if tensor.is_complex() else real)
 
 
 def full_precision(

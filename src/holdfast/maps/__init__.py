@@ -3,12 +3,15 @@
 from .block import BlockDiagonal, Kronecker
 from .bounded import Sigmoid, Sine, Tanh
 from .cayley import Cayley
-from .combinators import Matricized, Scaled
+from .chain import Chain
+from .combinators import Cast, Matricized, Scaled, Transposed
 from .convolution import RKO, ConvSpectralBound
 from .correlation import NormalizedCholesky, PartialCorrelations
 from .definite import Cholesky, Gram
+from .distributions import FromTransform, from_torch, to_torch
 from .exponential import MatrixExp
 from .factor_model import LowRankPlusDiagonal
+from .gradient_flow import Frozen, StraightThrough
 from .gradual import GradualTopK
 from .half_line import Exponential, Softplus, Square
 from .householder import Householder
@@ -16,8 +19,10 @@ from .invertible import PLU, InvertibleSVD
 from .norm import SpectralNorm, WeightNorm
 from .order import CumulativeSum
 from .orthogonal import Orthogonal
+from .per_block import PerBlock
 from .polar import Polar
 from .quantize import FakeQuantize
+from .several import Concatenated, Product
 from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
 from .sparse import Mask, NMSparsity, TopK
@@ -34,14 +39,19 @@ __all__ = [
     "RKO",
     "Banded",
     "BlockDiagonal",
+    "Cast",
     "Cayley",
+    "Chain",
     "Cholesky",
     "Circulant",
+    "Concatenated",
     "ConvSpectralBound",
     "CumulativeSum",
     "Diagonal",
     "Exponential",
     "FakeQuantize",
+    "FromTransform",
+    "Frozen",
     "GradualTopK",
     "Gram",
     "Helmert",
@@ -59,7 +69,9 @@ __all__ = [
     "NorthwestCorner",
     "Orthogonal",
     "PartialCorrelations",
+    "PerBlock",
     "Polar",
+    "Product",
     "Scaled",
     "Sigmoid",
     "Sine",
@@ -73,13 +85,17 @@ __all__ = [
     "Square",
     "Stein",
     "StickBreaking",
+    "StraightThrough",
     "Symmetric",
     "Tanh",
     "ThinOrthogonal",
     "Toeplitz",
     "TopK",
     "Traceless",
+    "Transposed",
     "Triangular",
     "WeightNorm",
     "from_spec",
+    "from_torch",
+    "to_torch",
 ]

@@ -1,10 +1,11 @@
 """What holds: sets of tensors with residual, contains, project, sample and dim."""
 
-from .combinators import Matricized, Scaled
+from .combinators import Matricized, PerBlock, Scaled, Transposed
 from .constraint import Constraint
 from .convolution import ConvolutionBall, OrthogonalKernels
 from .correlation import CorrelationMatrices
 from .definite import PositiveSemidefinite, SpectrumIn, SymmetricPositiveDefinite
+from .distributions import from_torch, to_torch
 from .factor_model import LowRankPlusDiagonalMatrices
 from .groups import Orthogonal, SpecialOrthogonal, SpecialUnitary, Unitary
 from .interval import Grid, Interval
@@ -21,6 +22,7 @@ from .linear import (
 )
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
+from .products import Concatenations, MatrixProducts
 from .shift import CirculantMatrices, ToeplitzMatrices
 from .simplex import Ordered, Simplex, ZeroSum
 from .sparse import KSparse, NMSparse
@@ -32,6 +34,7 @@ __all__ = [
     "BandedMatrices",
     "BlockDiagonalMatrices",
     "CirculantMatrices",
+    "Concatenations",
     "Constraint",
     "ConvolutionBall",
     "CorrelationMatrices",
@@ -45,10 +48,12 @@ __all__ = [
     "KroneckerProducts",
     "LowRankPlusDiagonalMatrices",
     "Matricized",
+    "MatrixProducts",
     "NMSparse",
     "Ordered",
     "Orthogonal",
     "OrthogonalKernels",
+    "PerBlock",
     "PositiveDeterminant",
     "PositiveSemidefinite",
     "Real",
@@ -71,8 +76,11 @@ __all__ = [
     "ToeplitzMatrices",
     "TracelessMatrices",
     "TransportPolytope",
+    "Transposed",
     "TriangularMatrices",
     "UnitDisc",
     "Unitary",
     "ZeroSum",
+    "from_torch",
+    "to_torch",
 ]
