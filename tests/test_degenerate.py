@@ -12,6 +12,7 @@ from case import Case, Shape, forward
 from cases_definite import DEFINITE
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
+from cases_low_rank import LOW_RANK
 from holdfast import maps, sets
 
 INPUTS: dict[str, Callable[[Shape], Tensor]] = {
@@ -26,7 +27,7 @@ INPUTS: dict[str, Callable[[Shape], Tensor]] = {
 }
 CASES = [
     case
-    for case in (*LINEAR, *INVERTIBLE, *DEFINITE)
+    for case in (*LINEAR, *INVERTIBLE, *DEFINITE, *LOW_RANK)
     if "degenerate" not in case.exceptions
 ]
 

@@ -7,13 +7,17 @@ from .combinators import Matricized, Scaled
 from .convolution import RKO, ConvSpectralBound
 from .correlation import NormalizedCholesky, PartialCorrelations
 from .definite import Cholesky, Gram
+from .delta import Delta
 from .exponential import MatrixExp
 from .factor_model import LowRankPlusDiagonal
 from .gradual import GradualTopK
 from .half_line import Exponential, Softplus, Square
 from .householder import Householder
 from .invertible import PLU, InvertibleSVD
+from .lora import DoRA, LoRA
+from .low_rank import FixedRank, LowRank
 from .norm import SpectralNorm, WeightNorm
+from .oft import OFT
 from .order import CumulativeSum
 from .orthogonal import Orthogonal
 from .polar import Polar
@@ -29,6 +33,7 @@ from .transport import NorthwestCorner, Sinkhorn
 
 __all__ = [
     "LRU",
+    "OFT",
     "PLU",
     "RKO",
     "Banded",
@@ -38,9 +43,12 @@ __all__ = [
     "Circulant",
     "ConvSpectralBound",
     "CumulativeSum",
+    "Delta",
     "Diagonal",
+    "DoRA",
     "Exponential",
     "FakeQuantize",
+    "FixedRank",
     "GradualTopK",
     "Gram",
     "Helmert",
@@ -48,6 +56,8 @@ __all__ = [
     "InvertibleSVD",
     "IsometricLogRatio",
     "Kronecker",
+    "LoRA",
+    "LowRank",
     "LowRankPlusDiagonal",
     "Lyapunov",
     "Mask",

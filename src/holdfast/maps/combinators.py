@@ -92,7 +92,7 @@ class Matricized(Parametrization):
         """Check the dimensions, and bind the map to the matrix."""
         matricized_shape(tuple(weight.shape), self.rows)
         self.shape = tuple(weight.shape)
-        _bind(self.map, matricize(weight, self.rows).contiguous())
+        bind_inner(self.map, matricize(weight, self.rows).contiguous())
 
     def forward(self, *originals: Tensor) -> Tensor:
         """Return the tensor of the map's value."""
@@ -203,9 +203,9 @@ class Scaled(Parametrization):
                 raise ValueError(
                     f"Expected a scale other than 0, and finite. Got {self.scale}."
                 )
-            _bind(self.map, weight / self.scale)
+            bind_inner(self.map, weight / self.scale)
             return
-        _bind(self.map, weight)
+        bind_inner(self.map, weight)
         if sets.multiples(self.map.codomain) is None:
             raise InvalidTensorError(
                 "A scale that is learnt may change its sign, which leads out of "
@@ -245,7 +245,7 @@ class Scaled(Parametrization):
         self.map.rebase_(*originals[self.scale is None :], repair=repair)
 
 
-def _bind(map_: Parametrization, weight: Tensor) -> None:
+def bind_inner(map_: Parametrization, weight: Tensor) -> None:
     """Bind a map inside of another one."""
     map_.bind(weight)
     # `Orthogonal` has signs where torch looks for them, which it cannot do here

@@ -1,5 +1,6 @@
 """What holds: sets of tensors with residual, contains, project, sample and dim."""
 
+from .around import Isometric, Shifted
 from .combinators import Matricized, Scaled
 from .constraint import Constraint
 from .convolution import ConvolutionBall, OrthogonalKernels
@@ -19,6 +20,7 @@ from .linear import (
     TracelessMatrices,
     TriangularMatrices,
 )
+from .low_rank import FixedRankMatrices, LowRankMatrices
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
 from .shift import CirculantMatrices, ToeplitzMatrices
@@ -36,13 +38,16 @@ __all__ = [
     "ConvolutionBall",
     "CorrelationMatrices",
     "DiagonalMatrices",
+    "FixedRankMatrices",
     "GeneralLinear",
     "Grassmann",
     "Grid",
     "Hurwitz",
     "Interval",
+    "Isometric",
     "KSparse",
     "KroneckerProducts",
+    "LowRankMatrices",
     "LowRankPlusDiagonalMatrices",
     "Matricized",
     "NMSparse",
@@ -55,6 +60,7 @@ __all__ = [
     "Scaled",
     "ScaledOrthogonal",
     "SchurStable",
+    "Shifted",
     "Simplex",
     "SkewMatrices",
     "Sparse",

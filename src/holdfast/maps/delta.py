@@ -1,0 +1,142 @@
+"""A base plus any map's value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..core.calling import call
+from ..core.checks import as_tuple
+from ..core.inversion import says_there_is_none
+from ..core.parametrization import Outside, Parametrization
+from ..sets.around import shifted
+from ..sets.constraint import Constraint
+from ..sets.linear import Real
+from .combinators import bind_inner
+
+
+class Delta(Parametrization):
+    r"""A base plus any map's value.
+
+    .. math::
+        X \mapsto W_0 + \varphi(X) \qquad \text{or} \qquad
+        (W_0, X) \mapsto W_0 + \varphi(X)
+
+    The base is the value at registration: a frozen buffer, or the first original. The
+    originals (the others) are those of the map. The right inverse gives :math:`W - W_0`
+    to the map's, and is exact where that is. So registration keeps the value where the
+    map can make zero, as `LowRank`, `Mask` and `Skew` can; with another, such as
+    `ThinOrthogonal`, it moves by the map's value nearest to zero, unless the base is
+    trained: then any tensor is reached, and what the map makes is taken off the base.
+    Costs one pass over the tensor more than the map.
+
+    Args:
+        map: the map.
+        train_base: make the base an original.
+
+    Shape:
+        as the map's.
+
+    Example:
+        >>> import torch, holdfast
+        >>> from holdfast import maps
+        >>> layer, change = torch.nn.Linear(3, 3), maps.Delta(maps.Skew())
+        >>> W = layer.weight.detach().clone()
+        >>> layer = holdfast.register_parametrization(layer, "weight", change)
+        >>> torch.equal(layer.weight, W)
+        True
+        >>> layer.parametrizations.weight.original.count_nonzero().item()
+        0
+    """
+
+    base: Tensor | None
+    deterministic = True
+
+    def __init__(self, map: Parametrization, *, train_base: bool = False) -> None:
+        super().__init__()
+        self.map = map
+        self.train_base = train_base
+        self.register_buffer("base", None)
+
+    @property
+    def domain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the map says; a base can be any tensor."""
+        return Real() if self.train_base else self.map.domain
+
+    @property
+    def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The map's codomain around the base; everything if that is trained."""
+        return shifted(self.map.codomain, self.base)
+
+    @property
+    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the map says."""
+        return self.map.outside
+
+    @property
+    def moves(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the map says."""
+        return self.map.moves
+
+    @property
+    def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the map says."""
+        return self.map.based
+
+    def bind(self, weight: Tensor) -> None:
+        """Keep the base, and bind the map to zero."""
+        bind_inner(self.map, torch.zeros_like(weight))
+        if not self.train_base:
+            self.base = kept(weight)
+
+    def forward(self, *originals: Tensor) -> Tensor:
+        """Return the base plus the map's value."""
+        if self.base is None:
+            return originals[0] + call(self.map, originals[1:])
+        return self.base + call(self.map, originals)
+
+    def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return what the map's right inverse makes of what is beyond the base."""
+        if self.base is None and not self.train_base:
+            self.bind(weight)  # torch's registration does not
+        try:
+            if self.base is not None:
+                return self.map.right_inverse(weight - self.base)
+            zero = self.map.codomain.project(torch.zeros_like(weight))
+            originals = as_tuple(self.map.right_inverse(zero))
+        except NotImplementedError as error:
+            if not says_there_is_none(error, self.map):
+                raise
+            raise NotImplementedError(str(error)) from None
+        return weight - call(self.map, originals), *originals
+
+    def refine_(self, *originals: Tensor) -> None:
+        """Advance the map's state."""
+        self.map.refine_(*originals[self.train_base :])
+
+    def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
+        """Move the map's base; this one's stays."""
+        self.map.rebase_(*originals[self.train_base :], repair=repair)
+
+
+def kept(weight: Tensor) -> Tensor:
+    """Return a copy: the tensor itself is the user's, and may be tied or trained.
+
+    Example:
+        >>> import torch
+        >>> W = torch.zeros(1, requires_grad=True)
+        >>> kept(W)
+        tensor([0.])
+    """
+    return weight.detach().clone(memory_format=torch.contiguous_format)
+
+
+def same(weight: Tensor, base: Tensor) -> bool:
+    """Tell whether there is no change, which takes no decomposition to find.
+
+    Example:
+        >>> import torch
+        >>> same(torch.zeros(1), torch.zeros(1)), same(torch.ones(1), torch.zeros(1))
+        (True, False)
+    """
+    return weight.is_meta or torch.equal(weight, base)
