@@ -45,6 +45,8 @@ class Shifted(Constraint):
         """Return how far the projection is."""
         if not _fits(weight, self.base):
             return filled(weight, math.inf)
+        if _same(weight, self.base):
+            return self.set.residual(torch.zeros_like(weight))
         return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
@@ -99,6 +101,8 @@ class Isometric(Constraint):
         """Return how far the projection is."""
         if not _fits(weight, self.base):
             return filled(weight, math.inf)
+        if _same(weight, self.base):
+            return filled(weight, 0.0)
         return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
@@ -157,6 +161,13 @@ def _fits(weight: Tensor, base: Tensor) -> bool:
         return False
     tail = weight.shape[weight.ndim - base.ndim :]
     return all(b in (1, n) for n, b in zip(tail, base.shape, strict=True))
+
+
+def _same(weight: Tensor, base: Tensor) -> bool:
+    """Tell whether there is no change: a registration asks, which is to cost little."""
+    if weight.is_meta or weight.dtype != base.dtype or weight.device != base.device:
+        return False
+    return torch.equal(weight, base)
 
 
 def _like(base: Tensor, weight: Tensor) -> Tensor:
