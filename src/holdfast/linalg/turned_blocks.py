@@ -98,7 +98,10 @@ def turn_columns(W: Tensor, R: Tensor) -> Tensor:
 def nearest_turn(W: Tensor, base: Tensor, size: int) -> Tensor:
     r"""Return the orthogonal blocks R for which ``turn_columns(base, R)`` is nearest.
 
-    Each is the polar factor of :math:`B_i^H W_i`.
+    Each is the polar factor of :math:`B_i^H W_i`, or, where that is nearer, of
+    :math:`Q_i^H W_i` with the polar factor Q_i of :math:`B_i`. For a W that can be
+    reached, :math:`W_i = B_i R_i`, both are :math:`R_i` but for rounding, which the
+    former loses half of the digits to if :math:`B_i` is ill-conditioned.
 
     Shape: ``(*batch, n, g * b), (*batch, n, g * b) -> (*batch, g, b, b)``.
 
@@ -113,6 +116,13 @@ def nearest_turn(W: Tensor, base: Tensor, size: int) -> Tensor:
         Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, 1966,
         https://doi.org/10.1007/BF02289451
     """
-    inner = column_blocks(base, size).mH @ column_blocks(W, size)
-    U, _, Vh = torch.linalg.svd(inner)
+    B, T = column_blocks(base, size), column_blocks(W, size)
+    R, exact = _polar(B.mH @ T), _polar(_polar(B).mH @ T)
+    off, less = (torch.linalg.matrix_norm(B @ X - T) for X in (R, exact))
+    return torch.where((less < off)[..., None, None], exact, R)
+
+
+def _polar(X: Tensor) -> Tensor:
+    """Return the orthogonal factor, which for a matrix of lower rank is one of many."""
+    U, _, Vh = torch.linalg.svd(X, full_matrices=False)
     return U @ Vh

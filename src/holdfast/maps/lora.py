@@ -192,7 +192,8 @@ class DoRA(Parametrization):
     def forward(self, m: Tensor, B: Tensor, A: Tensor) -> Tensor:
         """Return the rows of the lengths ``m``."""
         assert self.base is not None
-        return _rescaled(self.base, m.real, B, A, self.scale, self.base.dtype)
+        m = m.real
+        return _rescaled(self.base, m, B, A, self.scale, m.dtype)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the lengths, and the factors of what is beyond the base."""
@@ -222,7 +223,7 @@ def _rescaled(
 ) -> Tensor:
     V = _affine(base, B, A, scale)
     # rounded as the lengths are, so that a quotient of equals is 1
-    norms = row_norms(V).to(dtype.to_real()).to(V.dtype.to_real())
+    norms = row_norms(V).to(dtype).to(m.dtype)
     return V * (m / norms).unsqueeze(-1)
 
 

@@ -40,8 +40,8 @@ class OFT(Parametrization):
     A row of torch's weights is a neuron, a column in the paper: there R stands left.
 
     The right inverse is exact on all W that are so turned: R is the polar factor of
-    :math:`W_0^T W` in each block, found to rounding times the square of the condition
-    of the block. It sets the signs, which training keeps. Other W are refused, or
+    :math:`W_0^T W` in each block, found in such a way that the condition of the block
+    does not matter. It sets the signs, which training keeps. Other W are refused, or
     moved to the nearest with ``outside="project"``. Injective where the blocks of the
     base have full column rank. Costs nkb multiply-adds and 2kb² for the transforms,
     the gradient as much again, and k(b - 1)/2 parameters.
