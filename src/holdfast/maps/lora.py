@@ -135,7 +135,7 @@ class DoRA(Parametrization):
     that differ from :math:`W_0` by rank r, in a few steps of Newton's, and is exact
     where there are such; other W are refused. (In matrices smaller than about 10 x 10,
     changes as large as the base may not be found.) Not injective. Costs nkr
-    multiply-adds and four passes over the matrix, the gradient twice that, and
+    multiply-adds and three passes over the matrix, the gradient twice that, and
     r(n + k) + n parameters.
 
     Args:
