@@ -221,6 +221,8 @@ def test_the_base_is_saved_and_no_optimizer_moves_it(kind):
 def test_the_base_is_kept_once(kind):
     layer = nn.Linear(64, 64, bias=False)
     storage = weakref.ref(layer.weight.untyped_storage())
+    gc.collect()
+    assert storage() is not None
     layer = holdfast.register_parametrization(layer, "weight", CHANGES[kind]())
     gc.collect()
     tensors = [*layer.parameters(), *layer.buffers()]
@@ -333,15 +335,16 @@ def test_lora_takes_the_best_part_of_a_target_if_asked_to():
     assert_close(B.mT @ B, A @ A.mT)
 
 
-def test_a_target_that_lacks_rank_leaves_the_rest_of_a_lora_at_its_start():
-    W, change = randn(6, 5), torch.outer(randn(6), randn(5))
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32])
+def test_a_target_that_lacks_rank_leaves_the_rest_of_a_lora_at_its_start(dtype):
+    W, change = (X.to(dtype) for X in (randn(6, 5), torch.outer(randn(6), randn(5))))
     host = registered(maps.LoRA(3), W)
     host.weight = W + change
     B, A = (held(p) for p in host.parameters())
     assert_close(held(host.weight), W + change)
-    spare = B.norm(dim=0) < 1e-6
+    spare = ~B.any(dim=0)
     assert spare.tolist() == [False, True, True]
-    assert bool((A[spare].norm(dim=1) > 1e-9).all())
+    assert bool((A[spare].norm(dim=1) > 0.1).all())
 
 
 def test_the_rank_of_a_lora_may_exceed_the_sizes():

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from .precision import double
 from .structure import require_matrix
 
 # Quadratic convergence takes about five; what needs more has no solution nearby.
@@ -74,8 +75,24 @@ def nearest_of_rank(W: Tensor, rank: int) -> Tensor:
     return (U * values.unsqueeze(-2)) @ Vh
 
 
+def rounding_norm(W: Tensor) -> Tensor:
+    """Return about the spectral norm of what rounding adds to a matrix of its type.
+
+    Independent errors add up to a matrix whose singular values are all alike.
+
+    Shape: ``(*batch, n, k) -> (*batch)``.
+
+    Example:
+        >>> import torch
+        >>> f"{rounding_norm(torch.ones(100, 100)).item():.1e}"
+        '1.2e-06'
+    """
+    norm = torch.linalg.matrix_norm(double(W))
+    return torch.finfo(W.dtype).eps * norm / max(1, min(W.shape[-2:])) ** 0.5
+
+
 def balanced_factors(
-    W: Tensor, rank: int, spare: Tensor | None = None
+    W: Tensor, rank: int, floor: Tensor, spare: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Return B and A with :math:`B^H B = A A^H` whose product is nearest to W.
 
@@ -84,20 +101,22 @@ def balanced_factors(
     Args:
         W: the matrix, or a batch.
         rank: the number of columns of B; beyond the sizes of W only with ``spare``.
+        floor: singular values up to it are lacking.
         spare: rows of A for the directions that W lacks; by default its singular
             vectors, as long as the first row.
 
-    Shape: ``(*batch, n, k) -> (*batch, n, r), (*batch, r, k)``.
+    Shape: ``(*batch, n, k), (*batch) -> (*batch, n, r), (*batch, r, k)``.
 
     Example:
         >>> import torch
-        >>> balanced_factors(torch.tensor([[4.0, 0.0], [0.0, 0.0]]), 1)
+        >>> W = torch.tensor([[4.0, 0.0], [0.0, 0.0]])
+        >>> balanced_factors(W, 1, torch.zeros(()))
         (tensor([[2.],
                 [0.]]), tensor([[2., 0.]]))
     """
     U, values, Vh = truncated_svd(W, rank)
     largest = values[..., :1]
-    lacking = values <= torch.finfo(W.dtype).eps * largest
+    lacking = values <= floor.unsqueeze(-1)
     root = values.masked_fill(lacking, 0).sqrt()
     length = torch.where(largest > 0, largest, 1).sqrt()
     found = values.shape[-1]

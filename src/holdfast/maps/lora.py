@@ -12,6 +12,7 @@ from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.low_rank import (
     balanced_factors,
     nearest_of_rank,
+    rounding_norm,
     row_multiples,
     row_norms,
 )
@@ -113,8 +114,8 @@ class LoRA(Parametrization):
         assert self.base is not None
         if same(weight, self.base):
             return _start(weight, self.rank)
-        change = (double(weight) - double(self.base)) / self.scale
-        return _factors(change, weight, self.rank)
+        change = double(weight) - double(self.base)
+        return _factors(change, weight, self.rank, self.scale)
 
 
 class DoRA(Parametrization):
@@ -209,7 +210,7 @@ class DoRA(Parametrization):
         change = t.unsqueeze(-1) * W - base
         _require(change, base, weight, self.rank)
         signed = torch.where(t < 0, -lengths, lengths)
-        return signed, *_factors(change / self.scale, weight, self.rank)
+        return signed, *_factors(change, weight, self.rank, self.scale)
 
 
 @full_precision
@@ -259,9 +260,12 @@ def _uniform(weight: Tensor, rank: int) -> Tensor:
     return A
 
 
-def _factors(change: Tensor, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def _factors(
+    change: Tensor, weight: Tensor, rank: int, scale: float
+) -> tuple[Tensor, Tensor]:
     """Return balanced factors of a change, which start as usual where it lacks rank."""
-    B, A = balanced_factors(change, rank, double(_uniform(weight, rank)))
+    spare, floor = double(_uniform(weight, rank)), rounding_norm(weight) / abs(scale)
+    B, A = balanced_factors(change / scale, rank, floor, spare)
     return stored(B, weight), stored(A, weight)
 
 

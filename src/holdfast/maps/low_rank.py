@@ -7,7 +7,12 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..linalg.invertible_factors import log_size, size_coordinate
-from ..linalg.low_rank import balanced_factors, require_rank, truncated_svd
+from ..linalg.low_rank import (
+    balanced_factors,
+    require_rank,
+    rounding_norm,
+    truncated_svd,
+)
 from ..linalg.precision import double, full_precision
 from ..linalg.thin import thin_cayley_lower
 from ..linalg.thin_coordinates import thin_cayley_lower_inverse
@@ -71,7 +76,7 @@ class LowRank(Parametrization):
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return balanced factors."""
         self.bind(weight)
-        A, Bh = balanced_factors(double(weight), self.rank)
+        A, Bh = balanced_factors(double(weight), self.rank, rounding_norm(weight))
         return stored(A, weight), stored(Bh.mH, weight)
 
 
@@ -90,10 +95,11 @@ class FixedRank(Parametrization):
     good as others.
 
     The right inverse is exact on all matrices of rank r, whose boundary, the lower
-    ranks, is not attained. With given signs all but a set of measure zero are reached;
-    not injective, since singular values can be permuted. Costs 4(n + k)r² + nkr
-    multiply-adds and two inverses of size r, the gradient twice that. `LowRank` costs
-    less, and may lose rank.
+    ranks, is not attained. With given signs all but a set of measure zero are reached,
+    of square matrices of full rank those with the same sign of the determinant; not
+    injective, since singular values can be permuted. Costs 2(n + k)r² + nkr
+    multiply-adds and two inverses of size r, the gradient about twice that. `LowRank`
+    costs less, and may lose rank.
 
     Args:
         rank: r, at most the smaller side.
