@@ -38,6 +38,7 @@ CLAIMS = (
     "ten_thousand_stable_matrices_are_stable",
     "invertible_and_definite_weights_cost_a_third_of_geotorchs",
     "blocks_cost_at_most_1_1_batches",
+    "low_rank_weights_cost_a_third_of_geotorchs",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

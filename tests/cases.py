@@ -16,6 +16,7 @@ from cases_dynamics import DYNAMICS
 from cases_entrywise import ENTRYWISE
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
+from cases_low_rank import LOW_RANK
 from cases_simplex import SIMPLEX
 from cases_sparse import SPARSE
 from cases_stochastic import STOCHASTIC
@@ -290,6 +291,7 @@ CASES = (
     *ENTRYWISE,
     *INVERTIBLE,
     *LINEAR,
+    *LOW_RANK,
     *SIMPLEX,
     *SPARSE,
     *STOCHASTIC,

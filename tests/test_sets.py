@@ -14,6 +14,7 @@ from cases_combinators import COMBINATOR_SETS
 from cases_definite import DEFINITE_SETS
 from cases_invertible import INVERTIBLE_SETS
 from cases_linear import LINEAR_SETS
+from cases_low_rank import LOW_RANK_SETS
 from holdfast import errors, linalg, sets
 from subjects import Subject
 
@@ -51,6 +52,7 @@ MORE: dict[str, Subject] = {
     **INVERTIBLE_SETS,
     **DEFINITE_SETS,
     **COMBINATOR_SETS,
+    **LOW_RANK_SETS,
 }
 SETS |= {name: subject.constraint for name, subject in MORE.items()}
 GROUPS = ("O", "SO", "U", "SU")

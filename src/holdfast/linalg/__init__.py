@@ -51,6 +51,15 @@ from .invertible_factors import (
     with_unit_product,
 )
 from .logarithm import signed_logarithm, skew_logarithm
+from .low_rank import (
+    balanced_factors,
+    nearest_of_rank,
+    require_rank,
+    rounding_norm,
+    row_multiples,
+    row_norms,
+    truncated_svd,
+)
 from .lyapunov_equation import lyapunov
 from .magnitudes import (
     cubic_sparsity,
@@ -112,16 +121,26 @@ from .thin_coordinates import (
     thin_cayley_lower_inverse,
 )
 from .tolerances import tolerance
+from .turned_blocks import (
+    column_blocks,
+    lower_triangle_size,
+    nearest_turn,
+    packed_lower,
+    turn_columns,
+    unpacked_lower,
+)
 
 __all__ = [
     "accretive_inverse",
     "axis",
+    "balanced_factors",
     "block_diagonal",
     "cayley_inverse",
     "cayley_signs",
     "cayley_transform",
     "cayley_transform_lower",
     "circulant",
+    "column_blocks",
     "complete",
     "continuous_lyapunov",
     "conv_norm_bound",
@@ -154,16 +173,20 @@ __all__ = [
     "low_rank_plus_diagonal",
     "lower_skew",
     "lower_trapezoid",
+    "lower_triangle_size",
     "lyapunov",
     "matricize",
     "matricized_shape",
     "matrix_exponential",
     "middle_factor",
     "nearest_kronecker",
+    "nearest_of_rank",
     "nearest_rotation",
+    "nearest_turn",
     "norm_except",
     "normalized_factor",
     "orthogonality",
+    "packed_lower",
     "partial_correlation_factor",
     "partial_correlations",
     "permutation_of",
@@ -184,8 +207,12 @@ __all__ = [
     "reflectors",
     "require_groups",
     "require_matrix",
+    "require_rank",
     "require_square",
     "rescale",
+    "rounding_norm",
+    "row_multiples",
+    "row_norms",
     "second_differences",
     "semidefinite_factor",
     "signed_logarithm",
@@ -221,8 +248,11 @@ __all__ = [
     "tolerance",
     "traceless",
     "triangular_factor",
+    "truncated_svd",
+    "turn_columns",
     "turned_like",
     "unit_determinant",
+    "unpacked_lower",
     "with_unit_product",
     "wrapped_means",
 ]

@@ -8,6 +8,7 @@ from .combinators import Cast, Matricized, Scaled, Transposed
 from .convolution import RKO, ConvSpectralBound
 from .correlation import NormalizedCholesky, PartialCorrelations
 from .definite import Cholesky, Gram
+from .delta import Delta
 from .distributions import FromTransform, from_torch, to_torch
 from .exponential import MatrixExp
 from .factor_model import LowRankPlusDiagonal
@@ -16,7 +17,10 @@ from .gradual import GradualTopK
 from .half_line import Exponential, Softplus, Square
 from .householder import Householder
 from .invertible import PLU, InvertibleSVD
+from .lora import DoRA, LoRA
+from .low_rank import FixedRank, LowRank
 from .norm import SpectralNorm, WeightNorm
+from .oft import OFT
 from .order import CumulativeSum
 from .orthogonal import Orthogonal
 from .per_block import PerBlock
@@ -35,6 +39,7 @@ from .transport import NorthwestCorner, Sinkhorn
 
 __all__ = [
     "LRU",
+    "OFT",
     "PLU",
     "RKO",
     "Banded",
@@ -47,9 +52,12 @@ __all__ = [
     "Concatenated",
     "ConvSpectralBound",
     "CumulativeSum",
+    "Delta",
     "Diagonal",
+    "DoRA",
     "Exponential",
     "FakeQuantize",
+    "FixedRank",
     "FromTransform",
     "Frozen",
     "GradualTopK",
@@ -59,6 +67,8 @@ __all__ = [
     "InvertibleSVD",
     "IsometricLogRatio",
     "Kronecker",
+    "LoRA",
+    "LowRank",
     "LowRankPlusDiagonal",
     "Lyapunov",
     "Mask",

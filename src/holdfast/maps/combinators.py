@@ -13,7 +13,7 @@ from ..core.inversion import says_there_is_none
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.matricization import Axes, matricize, tensorize
-from ..linalg.precision import cast, double, autocasts
+from ..linalg.precision import autocasts, cast, double
 from ..linalg.structure import require_matrix
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint

@@ -1,5 +1,6 @@
 """What holds: sets of tensors with residual, contains, project, sample and dim."""
 
+from .around import Isometric, Shifted
 from .combinators import Matricized, PerBlock, Scaled, Transposed
 from .constraint import Constraint
 from .convolution import ConvolutionBall, OrthogonalKernels
@@ -20,6 +21,7 @@ from .linear import (
     TracelessMatrices,
     TriangularMatrices,
 )
+from .low_rank import FixedRankMatrices, LowRankMatrices
 from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
 from .products import Concatenations, MatrixProducts
@@ -39,13 +41,16 @@ __all__ = [
     "ConvolutionBall",
     "CorrelationMatrices",
     "DiagonalMatrices",
+    "FixedRankMatrices",
     "GeneralLinear",
     "Grassmann",
     "Grid",
     "Hurwitz",
     "Interval",
+    "Isometric",
     "KSparse",
     "KroneckerProducts",
+    "LowRankMatrices",
     "LowRankPlusDiagonalMatrices",
     "Matricized",
     "MatrixProducts",
@@ -60,6 +65,7 @@ __all__ = [
     "Scaled",
     "ScaledOrthogonal",
     "SchurStable",
+    "Shifted",
     "Simplex",
     "SkewMatrices",
     "Sparse",
