@@ -20,20 +20,34 @@ import torch
 from torch import Tensor, nn
 
 import holdfast
+from holdfast.maps.grassmann import Horizontal, HorizontalMap
 
 from .device import captured, clock, kept, peak, waits
 from .machine import FOLDER, facts, version_of
 from .reporting import OURS, TORCHS, Report, table, time_text
 from .timing import QUICK, Comparison, Contestant, Effort, compare
-from .weights import GEOTORCH, PRODUCT, Holder, Maker, geotorchs, makers, moved, product
+from .weights import (
+    GEOTORCH,
+    PRODUCT,
+    Holder,
+    Maker,
+    geotorchs,
+    makers,
+    moved,
+    product,
+)
 
 RESULTS = FOLDER / "results" / "orthogonal.md"
 FORWARD, REPLAY = " forward", " replay"
 EFFORT = Effort(rounds=15, block=0.004, most=3.0)
 KINDS = ("matrix_exp", "cayley", "householder")
-TRIVIALIZATIONS = {"matrix_exp": "expm", "cayley": "cayley"}
+TRIVIALIZATIONS: dict[HorizontalMap, str] = {
+    "matrix_exp": "expm",
+    "cayley": "cayley",
+}
 SQUARE = (64, 128, 256, 512)
 THIN = ((256, 64), (512, 128), (1024, 64))
+SUBSPACES = ((64, 64), (256, 32), (512, 128))
 COLUMNS = (
     "weight, map",
     "library",
@@ -188,6 +202,17 @@ def thin(n: int, k: int) -> Subject:
     return Subject(f"{n} x {k}", (n, k), {**made, **theirs}, absent(theirs))
 
 
+def subspace(n: int, k: int, kind: HorizontalMap) -> Subject:
+    """Return the maps of subspaces, which torch lacks."""
+    theirs = geotorchs(TRIVIALIZATIONS[kind], "grassmannian")
+
+    def ours(layer: nn.Module) -> nn.Module:
+        return holdfast.register_parametrization(layer, "weight", Horizontal(kind))
+
+    name = f"{n} x {k} subspace, {kind}"
+    return Subject(name, (n, k), {**theirs, OURS: ours}, absent(theirs))
+
+
 def absent(theirs: dict[str, Maker]) -> Sequence[str]:
     """Return the name of the other library if there is none of its maps."""
     return () if theirs else (GEOTORCH,)
@@ -201,6 +226,8 @@ def subjects(*, quick: bool) -> Iterator[Subject]:
         yield thin(n, k)
     batch = (2, 4, 4) if quick else (64, 32, 32)
     yield from (square(batch, kind) for kind in KINDS)
+    for n, k in ((8, 2),) if quick else SUBSPACES:
+        yield from (subspace(n, k, kind) for kind in TRIVIALIZATIONS)
     rotations = (10, 3, 3) if quick else (10_000, 3, 3)
     yield from (square(rotations, kind) for kind in KINDS[:2])
 

@@ -23,6 +23,7 @@ from cases_convolutions import CONVOLUTIONS
 from cases_definite import DEFINITE
 from cases_dynamics import DYNAMICS
 from cases_entrywise import ENTRYWISE
+from cases_grassmann import GRASSMANN
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
 from cases_simplex import SIMPLEX
@@ -274,6 +275,7 @@ CASES = (
     *DEFINITE,
     *DYNAMICS,
     *ENTRYWISE,
+    *GRASSMANN,
     *INVERTIBLE,
     *LINEAR,
     *SIMPLEX,

@@ -38,6 +38,11 @@ from .gram_matrix import (
     semidefinite_factor,
     triangular_factor,
 )
+from .horizontal import (
+    horizontal_cayley_at,
+    horizontal_exponential_at,
+    horizontal_slope,
+)
 from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
 from .invertible_factors import (
@@ -134,6 +139,9 @@ __all__ = [
     "first_differences",
     "full_precision",
     "gram",
+    "horizontal_cayley_at",
+    "horizontal_exponential_at",
+    "horizontal_slope",
     "inverse_by_products",
     "keep_masked",
     "keep_straight_through",

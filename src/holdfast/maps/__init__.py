@@ -10,6 +10,7 @@ from .definite import Cholesky, Gram
 from .exponential import MatrixExp
 from .factor_model import LowRankPlusDiagonal
 from .gradual import GradualTopK
+from .grassmann import Horizontal
 from .half_line import Exponential, Softplus, Square
 from .householder import Householder
 from .invertible import PLU, InvertibleSVD
@@ -44,6 +45,7 @@ __all__ = [
     "GradualTopK",
     "Gram",
     "Helmert",
+    "Horizontal",
     "Householder",
     "InvertibleSVD",
     "IsometricLogRatio",
