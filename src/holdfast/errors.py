@@ -7,6 +7,7 @@ HoldfastError
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain
 ├── SharedMapError        (ValueError)    one stateful map on two tensors
 ├── SpecError             (ValueError)    data that does not describe a map
+├── PlanError             (ValueError)    rules that cannot be read or followed
 ├── UnknownLawError       (ValueError)    no law of that name to be exempt from
 ├── LawError              (AssertionError)  a map breaks a law
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
@@ -46,6 +47,10 @@ class NotInSetError(HoldfastError, ValueError):
 
 class SharedMapError(HoldfastError, ValueError):
     """One map instance with state of its own was given to two tensors."""
+
+
+class PlanError(HoldfastError, ValueError):
+    """Rules that cannot be read, or a plan that cannot be carried out."""
 
 
 class SpecError(HoldfastError, ValueError):
