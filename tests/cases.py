@@ -14,6 +14,7 @@ from cases_convolutions import CONVOLUTIONS
 from cases_definite import DEFINITE
 from cases_dynamics import DYNAMICS
 from cases_entrywise import ENTRYWISE
+from cases_grassmann import GRASSMANN
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
 from cases_low_rank import LOW_RANK
@@ -289,6 +290,7 @@ CASES = (
     *DEFINITE,
     *DYNAMICS,
     *ENTRYWISE,
+    *GRASSMANN,
     *INVERTIBLE,
     *LINEAR,
     *LOW_RANK,

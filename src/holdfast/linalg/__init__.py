@@ -39,6 +39,11 @@ from .gram_matrix import (
     semidefinite_factor,
     triangular_factor,
 )
+from .horizontal import (
+    horizontal_cayley_at,
+    horizontal_exponential_at,
+    horizontal_slope,
+)
 from .householder import diagonal_signs, reflections, reflectors
 from .inverse import accretive_inverse, inverse_by_products
 from .invertible_factors import (
@@ -162,6 +167,9 @@ __all__ = [
     "first_differences",
     "full_precision",
     "gram",
+    "horizontal_cayley_at",
+    "horizontal_exponential_at",
+    "horizontal_slope",
     "inverse_by_products",
     "join_blocks",
     "keep_masked",

@@ -14,6 +14,7 @@ from .exponential import MatrixExp
 from .factor_model import LowRankPlusDiagonal
 from .gradient_flow import Frozen, StraightThrough
 from .gradual import GradualTopK
+from .grassmann import Horizontal
 from .half_line import Exponential, Softplus, Square
 from .householder import Householder
 from .invertible import PLU, InvertibleSVD
@@ -63,6 +64,7 @@ __all__ = [
     "GradualTopK",
     "Gram",
     "Helmert",
+    "Horizontal",
     "Householder",
     "InvertibleSVD",
     "IsometricLogRatio",
