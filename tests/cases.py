@@ -25,6 +25,7 @@ from cases_dynamics import DYNAMICS
 from cases_entrywise import ENTRYWISE
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
+from cases_norms import NORMS
 from cases_simplex import SIMPLEX
 from cases_sparse import SPARSE
 from cases_stochastic import STOCHASTIC
@@ -276,6 +277,7 @@ CASES = (
     *ENTRYWISE,
     *INVERTIBLE,
     *LINEAR,
+    *NORMS,
     *SIMPLEX,
     *SPARSE,
     *STOCHASTIC,

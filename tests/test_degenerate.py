@@ -12,6 +12,7 @@ from case import Case, Shape, forward
 from cases_definite import DEFINITE
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
+from cases_norms import NORMS
 from holdfast import maps, sets
 
 INPUTS: dict[str, Callable[[Shape], Tensor]] = {
@@ -22,11 +23,13 @@ INPUTS: dict[str, Callable[[Shape], Tensor]] = {
     "huge and equal": lambda shape: torch.full(shape, 1e18),
     "huge and negative": lambda shape: torch.full(shape, -1e18),
     "tiny": lambda shape: 1e-18 * torch.randn(shape),
-    "half": lambda shape: torch.randn(shape) * (torch.arange(shape[-1]) % 2),
+    "half": lambda shape: (
+        torch.randn(shape) * (torch.arange(shape[-1]) % 2 if shape else 0)
+    ),
 }
 CASES = [
     case
-    for case in (*LINEAR, *INVERTIBLE, *DEFINITE)
+    for case in (*LINEAR, *INVERTIBLE, *DEFINITE, *NORMS)
     if "degenerate" not in case.exceptions
 ]
 

@@ -586,6 +586,14 @@ COMPILED = (
     "invertible svd positive",
     "cholesky of rank 2",
     "spectral softplus",
+    "normalize -1",
+    "great circles -2",
+    "standardize -1",
+    "clip 2-norm -2",
+    "radial sigmoid -1",
+    "spectral bound",
+    "sigma reparam 0",
+    "bounded svd 0.5",
 )
 
 

@@ -1,5 +1,6 @@
 """How to get there: parametrizations, by family."""
 
+from .ball import ClipNorm, RadialSigmoid
 from .block import BlockDiagonal, Kronecker
 from .bounded import Sigmoid, Sine, Tanh
 from .cayley import Cayley
@@ -20,8 +21,10 @@ from .polar import Polar
 from .quantize import FakeQuantize
 from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
+from .singular_values import BoundedSVD, SigmaReparam, SpectralBound
 from .sparse import Mask, NMSparsity, TopK
 from .spectrum import SpectralLogistic, SpectralSoftplus
+from .sphere import Normalize, SphereExp, Standardize
 from .stable import LRU, Lyapunov, Stein
 from .structured import Banded, Diagonal, Skew, Symmetric, Traceless, Triangular
 from .thin import ThinOrthogonal
@@ -33,9 +36,11 @@ __all__ = [
     "RKO",
     "Banded",
     "BlockDiagonal",
+    "BoundedSVD",
     "Cayley",
     "Cholesky",
     "Circulant",
+    "ClipNorm",
     "ConvSpectralBound",
     "CumulativeSum",
     "Diagonal",
@@ -54,22 +59,28 @@ __all__ = [
     "Matricized",
     "MatrixExp",
     "NMSparsity",
+    "Normalize",
     "NormalizedCholesky",
     "NorthwestCorner",
     "Orthogonal",
     "PartialCorrelations",
     "Polar",
+    "RadialSigmoid",
     "Scaled",
+    "SigmaReparam",
     "Sigmoid",
     "Sine",
     "Sinkhorn",
     "Skew",
     "Softmax",
     "Softplus",
+    "SpectralBound",
     "SpectralLogistic",
     "SpectralNorm",
     "SpectralSoftplus",
+    "SphereExp",
     "Square",
+    "Standardize",
     "Stein",
     "StickBreaking",
     "Symmetric",

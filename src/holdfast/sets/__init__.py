@@ -23,6 +23,8 @@ from .orthogonal import Grassmann, ScaledOrthogonal, Stiefel
 from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
 from .shift import CirculantMatrices, ToeplitzMatrices
 from .simplex import Ordered, Simplex, ZeroSum
+from .singular_values import SingularValuesIn
+from .slices import LpBall, NormInterval, Sphere, Standardized
 from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
 from .stable import Hurwitz, SchurStable, UnitDisc
@@ -44,8 +46,10 @@ __all__ = [
     "KSparse",
     "KroneckerProducts",
     "LowRankPlusDiagonalMatrices",
+    "LpBall",
     "Matricized",
     "NMSparse",
+    "NormInterval",
     "Ordered",
     "Orthogonal",
     "OrthogonalKernels",
@@ -56,6 +60,7 @@ __all__ = [
     "ScaledOrthogonal",
     "SchurStable",
     "Simplex",
+    "SingularValuesIn",
     "SkewMatrices",
     "Sparse",
     "SpecialLinear",
@@ -64,7 +69,9 @@ __all__ = [
     "SpectralBall",
     "SpectralSphere",
     "SpectrumIn",
+    "Sphere",
     "SquareMatrices",
+    "Standardized",
     "Stiefel",
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
