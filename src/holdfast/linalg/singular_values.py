@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cayley import cayley_transform
+from .cayley import cayley_transform_lower
 from .precision import double
-from .structure import lower_skew, tall
+from .structure import tall
 from .thin import thin_cayley_lower
 
 
@@ -57,7 +57,9 @@ def interval_factors(
     """
     k = X.shape[-1]
     U = thin_cayley_lower(X, signs)
-    V = cayley_transform(lower_skew(X[..., :k, :].triu(1).mH), right)
+    above = X[..., :k, :]
+    # the imaginary part of a complex diagonal has turned U already
+    V = cayley_transform_lower((above.triu(1) if X.is_complex() else above).mH, right)
     middle, radius = (low + high) / 2, (high - low) / 2
     x = X.diagonal(dim1=-2, dim2=-1).real
     s = middle + radius * torch.sin(x / radius) if radius else torch.full_like(x, low)

@@ -17,7 +17,8 @@ Note [Great circles]
     cancellation is less than a rounding of :math:`g\, dv`. Derivatives of derivatives
     need it right, from a series near zero.
 
-    The part of x along b may be far larger than v, so that it is taken off twice.
+    The part of x along b may be far larger than v. What rounding leaves of it,
+    :math:`d = \langle b, v \rangle`, is taken off the coefficient of b.
 """
 
 from __future__ import annotations
@@ -41,10 +42,8 @@ def _tangent(X: Tensor, base: Tensor) -> Tensor:
 
 
 def _curvature(v: Tensor, c: Tensor, g: Tensor) -> Tensor:
-    """Return k in Note [Great circles]."""
+    """Return k in Note [Great circles], with derivatives."""
     square = real_inner(v, v)
-    if not torch.is_grad_enabled():
-        return torch.where(square > 0, (g - c) / square, 0)
     near = square < _NEAR
     low = square.masked_fill(~near, 0)
     series = torch.full_like(low, _SERIES[-1])
@@ -56,11 +55,12 @@ def _curvature(v: Tensor, c: Tensor, g: Tensor) -> Tensor:
 class _Exponential:
     @staticmethod
     def forward(X: Tensor, base: Tensor) -> tuple[Tensor, ...]:
-        v = _tangent(_tangent(X, base), base)
-        length = slice_norm(v)
-        c = length.cos().to(v.real.dtype)
-        g = torch.sinc(length / math.pi).to(v.real.dtype)
-        return c * base + g * v, v, c, g
+        v = _tangent(X, base)
+        left, length = real_inner(base, v), slice_norm(v)
+        c, g = length.cos(), torch.sinc(length / math.pi)
+        k = (g - c) / (length * length).clamp_min(torch.finfo(length.dtype).tiny)
+        c, g, k = (x.to(left.dtype) for x in (c, g, k))
+        return (c - g * left) * base + g * v, v, c, g, k
 
     @staticmethod
     def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
@@ -68,21 +68,24 @@ class _Exponential:
 
     @staticmethod
     def vjp(kept: Any, needs: Any, G: Tensor, *others: Tensor | None) -> Tensors:  # noqa: ANN401
-        base, v, c, g = kept
-        gv, gc, gg = others
-        k = _curvature(v, c, g)
-        along = g * real_inner(base, G) + k * real_inner(v, G)
+        base, v, c, g, k = kept
+        gv, gc, gg, _ = others
+        k = _curvature(v, c, g) if torch.is_grad_enabled() else k
+        inner = real_inner(base, G)
+        along = g * inner + k * real_inner(v, G)
         along = along if gc is None else along + g * gc
         along = along if gg is None else along + k * gg
-        slope = g * G - along * v
-        return _tangent(slope if gv is None else slope + gv, base), None
+        slope = g * (G - inner * base) - along * v
+        return slope if gv is None else slope + _tangent(gv, base), None
 
     @staticmethod
     def jvp(kept: Any, dX: Tensor, dbase: None) -> Tensors:  # noqa: ANN401
-        base, v, c, g = kept
-        k, dv = _curvature(v, c, g), _tangent(dX, base)
-        q = real_inner(v, dv)
-        return g * dv - q * (g * base + k * v), dv, -g * q, -k * q
+        base, v, c, g, k = kept
+        dv = _tangent(dX, base)
+        q, curvature = real_inner(v, dv), _curvature(v, c, g)
+        dw = g * dv - q * (g * base + curvature * v)
+        # k is a constant, for first derivatives alone
+        return dw, dv, -g * q, -curvature * q, torch.zeros_like(k)
 
 
 _exponential = closed_form(_Exponential)
