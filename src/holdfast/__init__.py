@@ -14,6 +14,7 @@ from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
 from .model.optim import swap_parameters
+from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
 from .recipes import orthogonal, spectral_norm, weight_norm
@@ -21,6 +22,7 @@ from .recipes import orthogonal, spectral_norm, weight_norm
 __all__ = [
     "Parametrization",
     "ParametrizationList",
+    "Plan",
     "Rebase",
     "Sparsify",
     "cached",
@@ -29,10 +31,12 @@ __all__ = [
     "linalg",
     "maps",
     "orthogonal",
+    "plan",
     "register_parametrization",
     "remember",
     "remove_parametrizations",
     "sets",
+    "spec",
     "spectral_norm",
     "swap_parameters",
     "transfer_parametrizations_and_params",

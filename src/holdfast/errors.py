@@ -6,6 +6,10 @@ HoldfastError
 ├── NonFiniteError        (ValueError)    a right inverse produced NaN or infinity
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain
 ├── SharedMapError        (ValueError)    one stateful map on two tensors
+├── SpecError             (ValueError)    data that does not describe a map
+├── PlanError             (ValueError)    rules that cannot be read or followed
+├── UnknownLawError       (ValueError)    no law of that name to be exempt from
+├── LawError              (AssertionError)  a map breaks a law
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
 
 Every class also derives from the built-in that torch raises in the same place, so
@@ -43,6 +47,22 @@ class NotInSetError(HoldfastError, ValueError):
 
 class SharedMapError(HoldfastError, ValueError):
     """One map instance with state of its own was given to two tensors."""
+
+
+class PlanError(HoldfastError, ValueError):
+    """Rules that cannot be read, or a plan that cannot be carried out."""
+
+
+class SpecError(HoldfastError, ValueError):
+    """Data that does not describe a map, or a map that data cannot describe."""
+
+
+class UnknownLawError(HoldfastError, ValueError):
+    """There is no law of that name."""
+
+
+class LawError(HoldfastError, AssertionError):
+    """A map breaks a law of the library."""
 
 
 class NoRightInverseError(HoldfastError, RuntimeError):

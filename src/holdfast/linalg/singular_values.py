@@ -15,7 +15,8 @@ def largest_singular_value(X: Tensor) -> Tensor:
     r"""Return the spectral norm of each matrix, from an eigenvalue of the smaller Gram.
 
     The largest is as exact there as by a decomposition of X, and its derivative finite
-    where it is multiple, and zero at zero. Computed in double precision.
+    where it is multiple, and zero at zero. Without entries it is zero. Computed in
+    double precision.
 
     Shape: ``(*batch, n, k) -> (*batch)``, real.
 
@@ -24,6 +25,8 @@ def largest_singular_value(X: Tensor) -> Tensor:
         >>> largest_singular_value(torch.tensor([[3.0, 0.0], [0.0, -4.0]]))
         tensor(4.)
     """
+    if 0 in X.shape[-2:]:
+        return X.real.new_zeros(X.shape[:-2])
     W = double(tall(X))
     # the unit of measurement is a constant: so that no square over- or underflows
     unit = W.detach().abs().amax((-2, -1), keepdim=True)

@@ -23,6 +23,7 @@ from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
 from .singular_values import BoundedSVD, SigmaReparam, SpectralBound
 from .sparse import Mask, NMSparsity, TopK
+from .specs import from_spec
 from .spectrum import SpectralLogistic, SpectralSoftplus
 from .sphere import Normalize, SphereExp, Standardize
 from .stable import LRU, Lyapunov, Stein
@@ -91,4 +92,5 @@ __all__ = [
     "Traceless",
     "Triangular",
     "WeightNorm",
+    "from_spec",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ class ClipNorm(Parametrization):
     Args:
         high: b > 0.
         low: a; other than 0 for p = 2 only.
-        p: of the norm: 1, 2, infinity or any other number above 1.
+        p: of the norm: 1, 2, ``"inf"`` or any other number above 1.
         dim: the dimension that the slices run along, or several; ``None`` for all.
 
     Shape:
@@ -65,13 +67,13 @@ class ClipNorm(Parametrization):
         high: float = 1.0,
         *,
         low: float = 0.0,
-        p: float = 2.0,
+        p: float | Literal["inf"] = 2.0,
         dim: Dims = -1,
     ) -> None:
         super().__init__()
         self.high = high
         self.low = low
-        self.p = p
+        self.p: float | Literal["inf"] = p
         self.dim = dim
 
     @property
@@ -85,13 +87,13 @@ class ClipNorm(Parametrization):
         """Check the dimensions, the bounds and the norm."""
         require_slices(weight.shape, self.dim)
         require_positive("high", self.high)
-        if not self.p >= 1:
+        if not float(self.p) >= 1:
             raise ValueError(f"Expected p of at least 1. Got p={self.p}.")
         if not 0 <= self.low <= self.high:
             raise ValueError(
                 f"Expected 0 <= low <= high. Got low={self.low}, high={self.high}."
             )
-        if self.low > 0 and self.p != 2:
+        if self.low > 0 and float(self.p) != 2:
             raise ValueError(
                 f"Expected p=2 for norms of at least `low`. Got p={self.p} and "
                 f"low={self.low}. Without `low`, p is free."
@@ -101,7 +103,7 @@ class ClipNorm(Parametrization):
     def forward(self, V: Tensor) -> Tensor:
         """Return the slices of ``V``, rescaled where that is needed."""
         X = slices(V, self.dim)
-        norm = slice_norm(X, self.p)
+        norm = slice_norm(X, float(self.p))
         if self.low > 0:
             zero = norm < torch.finfo(X.real.dtype).tiny
             X = X + zero.to(X.real.dtype) * spread(X, balanced=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ class LpBall(Constraint):
     Real or complex. The residual is how far the largest norm is above c, relative to c.
 
     Args:
-        p: 1, 2, infinity, or any other number above 1.
+        p: 1, 2, ``"inf"``, or any other number above 1.
         radius: c > 0.
         axis: the dimension that the slices run along, or several; ``None`` for all.
         margin: how far inside `project` puts a slice that is outside, relative to its
@@ -100,13 +101,13 @@ class LpBall(Constraint):
 
     def __init__(
         self,
-        p: float = 2.0,
+        p: float | Literal["inf"] = 2.0,
         radius: float = 1.0,
         axis: Dims = -1,
         *,
         margin: float = 0.0,
     ) -> None:
-        self.p = p
+        self.p: float | Literal["inf"] = p
         self.radius = radius
         self.axis = axis
         self.margin = margin
@@ -115,23 +116,25 @@ class LpBall(Constraint):
         """Return by what factor a norm is too large, less 1."""
         if not _has(weight.shape, self.axis):
             return filled(weight, math.inf)
-        norm = slice_norm(slices(weight, self.axis), self.p)
+        norm = slice_norm(slices(weight, self.axis), float(self.p))
         return _worst((norm / self.radius - 1).relu(), weight, self.axis)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest such tensor for p = 1, 2 and infinity, else rescale."""
         require_slices(weight.shape, self.axis)
         W = slices(double(weight), self.axis)
-        P = ball_projection(W, self.p, self.radius)
+        P = ball_projection(W, float(self.p), self.radius)
         if self.margin:
-            outside = slice_norm(W, self.p) > self.radius * (1 + tolerance(weight))
+            outside = slice_norm(W, float(self.p)) > self.radius * (
+                1 + tolerance(weight)
+            )
             P = torch.where(outside, (1 - self.margin) * P, P)
         return _tensor(P, weight, self.axis)
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return random slices in the ball: uniform for p = 2."""
         require_slices(normal.shape, self.axis)
-        W = ball_sample(slices(double(normal), self.axis), self.p, self.radius)
+        W = ball_sample(slices(double(normal), self.axis), float(self.p), self.radius)
         return _tensor(W, normal, self.axis)
 
     def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
