@@ -3,6 +3,7 @@
 Nothing here keeps state, changes an argument or knows about modules.
 """
 
+from .balls import ball_projection, ball_sample
 from .blocks import block_diagonal, diagonal_blocks, kronecker, nearest_kronecker
 from .cayley import (
     cayley_inverse,
@@ -70,7 +71,14 @@ from .polar_factor import (
 )
 from .power import power_iteration, rayleigh
 from .precision import double, full_precision
+from .rays import into_ball, into_ball_inverse, normalized, slice_norm
 from .shifts import circulant, diagonal_means, diagonal_sums, toeplitz, wrapped_means
+from .singular_values import (
+    interval_coordinate,
+    interval_factors,
+    largest_singular_value,
+)
+from .sphere import sphere_exponential
 from .stability import (
     continuous_lyapunov,
     decaying_exponentials,
@@ -108,6 +116,8 @@ from .tolerances import tolerance
 __all__ = [
     "accretive_inverse",
     "axis",
+    "ball_projection",
+    "ball_sample",
     "block_diagonal",
     "cayley_inverse",
     "cayley_signs",
@@ -134,12 +144,17 @@ __all__ = [
     "first_differences",
     "full_precision",
     "gram",
+    "interval_coordinate",
+    "interval_factors",
+    "into_ball",
+    "into_ball_inverse",
     "inverse_by_products",
     "keep_masked",
     "keep_straight_through",
     "kronecker",
     "largest",
     "largest_of_groups",
+    "largest_singular_value",
     "log_size",
     "low_rank_plus_diagonal",
     "lower_skew",
@@ -151,6 +166,7 @@ __all__ = [
     "nearest_kronecker",
     "nearest_rotation",
     "norm_except",
+    "normalized",
     "normalized_factor",
     "orthogonality",
     "partial_correlation_factor",
@@ -183,8 +199,10 @@ __all__ = [
     "skew_exponential",
     "skew_exponential_lower",
     "skew_logarithm",
+    "slice_norm",
     "softplus",
     "softplus_inverse",
+    "sphere_exponential",
     "symmetric",
     "symmetric_exponential",
     "symmetric_logarithm",

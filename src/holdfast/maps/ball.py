@@ -106,7 +106,7 @@ class ClipNorm(Parametrization):
         norm = slice_norm(X, float(self.p))
         if self.low > 0:
             zero = norm < torch.finfo(X.real.dtype).tiny
-            X = X + zero.to(X.real.dtype) * spread(X, balanced=False)
+            X = X + zero.to(X.real.dtype) * self.low * spread(X, balanced=False)
             norm = slice_norm(X)
         long = norm > self.high
         ratio = torch.where(long, self.high / norm.masked_fill(~long, 1), 1)

@@ -43,8 +43,8 @@ class SpectralBound(Parametrization):
 
     The linear map has the Lipschitz constant c, for certain: the singular value is
     exact, not estimated. Surjective, and the identity on the set, boundary included, so
-    that the right inverse is the weight itself. A weight that is assigned from outside
-    is projected. Costs a product and the eigenvalues of a matrix of the smaller size,
+    that the right inverse is the weight itself; one from outside becomes the original,
+    and is divided. Costs a product and the eigenvalues of a matrix of the smaller size,
     in double precision; `SpectralNorm` costs two products with vectors, and estimates.
     For a kernel as one matrix: ``Matricized(SpectralBound(), 0)``; for the norm of the
     convolution itself: `ConvSpectralBound`.

@@ -178,7 +178,6 @@ class Standardize(Parametrization):
     Surjective; mean and length of v change nothing. A constant slice becomes a linear
     ramp, and has a finite derivative, with which it leaves. The right inverse is the
     weight itself, exact. Costs four passes over the tensor, and six for the gradient.
-    A gain that is learnt for each slice: see ``docs/families/norms.md``.
 
     Args:
         std: the deviation.
