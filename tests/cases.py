@@ -18,6 +18,7 @@ from cases_grassmann import GRASSMANN
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
 from cases_low_rank import LOW_RANK
+from cases_norms import NORMS
 from cases_simplex import SIMPLEX
 from cases_sparse import SPARSE
 from cases_stochastic import STOCHASTIC
@@ -294,6 +295,7 @@ CASES = (
     *INVERTIBLE,
     *LINEAR,
     *LOW_RANK,
+    *NORMS,
     *SIMPLEX,
     *SPARSE,
     *STOCHASTIC,

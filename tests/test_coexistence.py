@@ -357,6 +357,7 @@ def registered(
 
 ARGUMENTS: dict[str, dict[str, object]] = {
     "BlockDiagonal": {"blocks": 1},
+    "BoundedSVD": {"low": 0.5, "high": 2.0},
     "Kronecker": {"left": (1, 1)},
     "LowRankPlusDiagonal": {"rank": 1},
     "Delta": {"map": holdfast.maps.LowRank(1)},

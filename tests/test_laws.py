@@ -151,6 +151,14 @@ COMPILED = (
     "zero sums",
     "increasing",
     "northwest corner of a coupling",
+    "normalize -1",
+    "great circles -2",
+    "standardize -1",
+    "clip 2-norm -2",
+    "radial sigmoid -1",
+    "spectral bound",
+    "sigma reparam 0",
+    "bounded svd 0.5",
 )
 
 

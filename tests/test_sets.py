@@ -15,6 +15,7 @@ from cases_definite import DEFINITE_SETS
 from cases_invertible import INVERTIBLE_SETS
 from cases_linear import LINEAR_SETS
 from cases_low_rank import LOW_RANK_SETS
+from cases_norms import NORMS_SETS
 from holdfast import errors, linalg, sets
 from subjects import Subject
 
@@ -53,6 +54,7 @@ MORE: dict[str, Subject] = {
     **DEFINITE_SETS,
     **COMBINATOR_SETS,
     **LOW_RANK_SETS,
+    **NORMS_SETS,
 }
 SETS |= {name: subject.constraint for name, subject in MORE.items()}
 GROUPS = ("O", "SO", "U", "SU")

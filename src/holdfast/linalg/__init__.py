@@ -3,6 +3,7 @@
 Nothing here keeps state, changes an argument or knows about modules.
 """
 
+from .balls import ball_projection, ball_sample
 from .blocks import block_diagonal, diagonal_blocks, kronecker, nearest_kronecker
 from .cayley import (
     cayley_inverse,
@@ -92,7 +93,14 @@ from .polar_factor import (
 )
 from .power import power_iteration, rayleigh
 from .precision import double, full_precision
+from .rays import into_ball, into_ball_inverse, normalized, slice_norm
 from .shifts import circulant, diagonal_means, diagonal_sums, toeplitz, wrapped_means
+from .singular_values import (
+    interval_coordinate,
+    interval_factors,
+    largest_singular_value,
+)
+from .sphere import sphere_exponential
 from .stability import (
     continuous_lyapunov,
     decaying_exponentials,
@@ -139,6 +147,8 @@ __all__ = [
     "accretive_inverse",
     "axis",
     "balanced_factors",
+    "ball_projection",
+    "ball_sample",
     "block_diagonal",
     "cayley_inverse",
     "cayley_signs",
@@ -170,6 +180,10 @@ __all__ = [
     "horizontal_cayley_at",
     "horizontal_exponential_at",
     "horizontal_slope",
+    "interval_coordinate",
+    "interval_factors",
+    "into_ball",
+    "into_ball_inverse",
     "inverse_by_products",
     "join_blocks",
     "keep_masked",
@@ -177,6 +191,7 @@ __all__ = [
     "kronecker",
     "largest",
     "largest_of_groups",
+    "largest_singular_value",
     "log_size",
     "low_rank_plus_diagonal",
     "lower_skew",
@@ -192,6 +207,7 @@ __all__ = [
     "nearest_rotation",
     "nearest_turn",
     "norm_except",
+    "normalized",
     "normalized_factor",
     "orthogonality",
     "packed_lower",
@@ -230,9 +246,11 @@ __all__ = [
     "skew_exponential",
     "skew_exponential_lower",
     "skew_logarithm",
+    "slice_norm",
     "softplus",
     "softplus_inverse",
     "spectral_split",
+    "sphere_exponential",
     "stack_blocks",
     "stacked_shape",
     "symmetric",

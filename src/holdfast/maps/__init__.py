@@ -1,5 +1,6 @@
 """How to get there: parametrizations, by family."""
 
+from .ball import ClipNorm, RadialSigmoid
 from .block import BlockDiagonal, Kronecker
 from .bounded import Sigmoid, Sine, Tanh
 from .cayley import Cayley
@@ -30,9 +31,11 @@ from .quantize import FakeQuantize
 from .several import Concatenated, Product
 from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
+from .singular_values import BoundedSVD, SigmaReparam, SpectralBound
 from .sparse import Mask, NMSparsity, TopK
 from .specs import from_spec
 from .spectrum import SpectralLogistic, SpectralSoftplus
+from .sphere import Normalize, SphereExp, Standardize
 from .stable import LRU, Lyapunov, Stein
 from .structured import Banded, Diagonal, Skew, Symmetric, Traceless, Triangular
 from .thin import ThinOrthogonal
@@ -45,11 +48,13 @@ __all__ = [
     "RKO",
     "Banded",
     "BlockDiagonal",
+    "BoundedSVD",
     "Cast",
     "Cayley",
     "Chain",
     "Cholesky",
     "Circulant",
+    "ClipNorm",
     "Concatenated",
     "ConvSpectralBound",
     "CumulativeSum",
@@ -77,6 +82,7 @@ __all__ = [
     "Matricized",
     "MatrixExp",
     "NMSparsity",
+    "Normalize",
     "NormalizedCholesky",
     "NorthwestCorner",
     "Orthogonal",
@@ -84,17 +90,22 @@ __all__ = [
     "PerBlock",
     "Polar",
     "Product",
+    "RadialSigmoid",
     "Scaled",
+    "SigmaReparam",
     "Sigmoid",
     "Sine",
     "Sinkhorn",
     "Skew",
     "Softmax",
     "Softplus",
+    "SpectralBound",
     "SpectralLogistic",
     "SpectralNorm",
     "SpectralSoftplus",
+    "SphereExp",
     "Square",
+    "Standardize",
     "Stein",
     "StickBreaking",
     "StraightThrough",

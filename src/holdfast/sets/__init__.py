@@ -27,6 +27,8 @@ from .pattern import BandedMatrices, BlockDiagonalMatrices, DiagonalMatrices
 from .products import Concatenations, MatrixProducts
 from .shift import CirculantMatrices, ToeplitzMatrices
 from .simplex import Ordered, Simplex, ZeroSum
+from .singular_values import SingularValuesIn
+from .slices import LpBall, NormInterval, Sphere, Standardized
 from .sparse import KSparse, NMSparse
 from .spectral import SpectralBall, SpectralSphere
 from .stable import Hurwitz, SchurStable, UnitDisc
@@ -52,9 +54,11 @@ __all__ = [
     "KroneckerProducts",
     "LowRankMatrices",
     "LowRankPlusDiagonalMatrices",
+    "LpBall",
     "Matricized",
     "MatrixProducts",
     "NMSparse",
+    "NormInterval",
     "Ordered",
     "Orthogonal",
     "OrthogonalKernels",
@@ -67,6 +71,7 @@ __all__ = [
     "SchurStable",
     "Shifted",
     "Simplex",
+    "SingularValuesIn",
     "SkewMatrices",
     "Sparse",
     "SpecialLinear",
@@ -75,7 +80,9 @@ __all__ = [
     "SpectralBall",
     "SpectralSphere",
     "SpectrumIn",
+    "Sphere",
     "SquareMatrices",
+    "Standardized",
     "Stiefel",
     "SymmetricMatrices",
     "SymmetricPositiveDefinite",
