@@ -108,7 +108,10 @@ def there_and_back(link: Parametrization) -> Parametrization:
 # ---- There and back -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+PLAIN = [case for case in CASES if "spec" not in case.exceptions]
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_the_spec_and_the_state_of_a_chain_make_the_same_weight(case):
     shape, dtype = case.shapes[0], case.dtypes[0]
     host = case.registered(torch.randn(shape, dtype=dtype)).eval()
