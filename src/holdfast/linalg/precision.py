@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -48,17 +49,35 @@ def cast(tensor: Tensor, real: torch.dtype) -> Tensor:
     return tensor.to(_COMPLEX_TYPES.get(real, real) if tensor.is_complex() else real)
 
 
-def under_autocast(tensor: Tensor) -> bool:
-    """Tell whether autocast may change the type that a tensor is computed in.
+def autocasts(X: Tensor) -> bool:
+    """Tell whether autocast is on where the tensor is.
 
     Example:
         >>> import torch
-        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
-        ...     print(under_autocast(torch.zeros(2)))
+        >>> with torch.autocast("cpu"):
+        ...     print(autocasts(torch.zeros(2)))
         True
     """
-    device = tensor.device.type
+    device = X.device.type
     return device != "meta" and torch.is_autocast_enabled(device)
+
+
+def no_autocast(X: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast, for derivatives of what was computed so.
+
+    A backward pass may run inside autocast, which casts some of the operands of a
+    product and leaves others.
+
+    Example:
+        >>> import torch
+        >>> X = torch.eye(2)
+        >>> with torch.autocast("cpu"), no_autocast(X):
+        ...     print((X @ X).dtype)
+        torch.float32
+    """
+    if not autocasts(X):
+        return nullcontext()
+    return torch.autocast(X.device.type, enabled=False)
 
 
 def full_precision(
@@ -74,8 +93,8 @@ def full_precision(
     @functools.wraps(function)
     def computed(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         first = next(x for x in args if isinstance(x, Tensor))
-        if under_autocast(first):
-            with torch.autocast(first.device.type, enabled=False):
+        if autocasts(first):
+            with no_autocast(first):
                 return computed(*args, **kwargs)
         if first.dtype not in _HALF_TYPES:
             return function(*args, **kwargs)
