@@ -26,6 +26,7 @@ FROZEN = {
     "gradient": "there is none of the frozen factor: tests/test_compositions.py has it",
     "second_derivative": "the same",
     "transforms": "the same",
+    "autocast_backward": "the same",
     **ROUNDED,
 }
 OF_TORCH = {
