@@ -19,8 +19,8 @@ GATES = 4
 BATCH = "batch"
 SETTING = (
     "`layer.weight.backward(G)`: one read and its gradient, float32, away from where "
-    "it starts. The base is the same map on a weight of shape 4 x n x n; the blocks are "
-    "those of a weight of shape 4n x n, or n x 4n."
+    "it starts. The base is the same map on a weight of shape 4 x n x n; the blocks "
+    "are those of a weight of shape 4n x n, or n x 4n."
 )
 
 
