@@ -64,7 +64,7 @@ def test_the_gradient_is_that_of_finite_differences(case, shape, dtype):
     BY_NAME["gradient"](case, shape, dtype)
 
 
-@over("second_derivative", (torch.float64,), ((4, 4), (5, 3), (6,)))
+@over("second_derivative", EXACT, ((4, 4), (5, 3), (6,)))
 def test_the_second_derivative_is_that_of_finite_differences(case, shape, dtype):
     BY_NAME["second_derivative"](case, shape, dtype)
 
@@ -87,6 +87,11 @@ def test_N1_half_types_are_computed_in_single_precision(case, shape, dtype):
 @over("autocast", (torch.float32, torch.complex64), PLAIN)
 def test_N1_autocast_changes_nothing(case, shape, dtype):
     BY_NAME["autocast"](case, shape, dtype)
+
+
+@over("autocast_backward", SINGLE, PLAIN)
+def test_N1_a_backward_pass_may_run_inside_autocast(case, shape, dtype):
+    BY_NAME["autocast_backward"](case, shape, dtype)
 
 
 @over("registering", (torch.float32, *EXACT))

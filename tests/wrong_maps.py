@@ -169,6 +169,36 @@ class Product(Map):
         raise NotImplementedError
 
 
+class InPlace(torch.autograd.Function):
+    """A product whose gradient writes over a tensor that autocast leaves as it is."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(X):
+        return X @ X
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, G):
+        (X,) = ctx.saved_tensors
+        return (G @ X.mT).addmm_(X.mT, G)
+
+
+class Squaring(Map):
+    """Differentiates by itself, and lets autocast have its way there."""
+
+    @full_precision
+    def forward(self, X):
+        return InPlace.apply(X)
+
+    def right_inverse(self, weight):
+        raise NotImplementedError
+
+
 class Detached(Map):
     """Leaves a factor out of the gradient."""
 
@@ -359,6 +389,12 @@ WRONG = (
     ),
     Wrong("half", lambda: [Cancelling()], "torch.bfloat16 is off by"),
     Wrong("autocast", lambda: [Product()], "it is of dtype torch.bfloat16"),
+    Wrong(
+        "autocast_backward",
+        lambda: [Squaring()],
+        "dtype",
+        also=("shapes", "transforms"),
+    ),
     Wrong(
         "gradient",
         lambda: [Detached()],

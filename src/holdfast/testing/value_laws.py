@@ -158,6 +158,36 @@ def autocast(case: Case, shape: Shape, dtype: torch.dtype) -> None:
     need_close(value, expected, "under autocast it is", 0.0)
 
 
+@law(
+    "autocast_backward",
+    "the gradient under autocast, with the backward pass inside of it",
+    "Turn autocast off inside `backward` too, where it casts some factors and not all.",
+)
+def autocast_backward(case: Case, shape: Shape, dtype: torch.dtype) -> None:
+    """The backward pass too may run inside autocast."""
+    if dtype.is_complex:
+        raise NotApplicable("autocast leaves complex types alone")
+    if not shape:
+        raise NotApplicable("a number is no factor of a matrix product")
+    chain = case.bound(shape, torch.float32)
+    originals = [x.requires_grad_() for x in case.draw(shape, torch.float32)]
+    mixing = torch.randn(shape[-1], shape[-1], dtype=torch.float32)
+
+    def slopes(half: torch.dtype, *, inside: bool) -> tuple[Tensor, ...]:
+        # without its cache, which holds what another type was cast to
+        with torch.autocast("cpu", dtype=half, cache_enabled=False):
+            loss = (forward(chain, *originals) @ mixing).float().sin().sum()
+            if inside:
+                return torch.autograd.grad(loss, originals)
+        return torch.autograd.grad(loss, originals)
+
+    for half_type in _HALF_TYPES:
+        # the loss is the same; what is left are products that autograd differentiates
+        expected = slopes(half_type, inside=False)
+        for mine, slope in zip(slopes(half_type, inside=True), expected, strict=True):
+            need_close(mine, slope, "the gradient is", 5e-2)
+
+
 VALUE_LAWS = (
     image,
     inverse,
@@ -166,4 +196,5 @@ VALUE_LAWS = (
     kept_dtype,
     half,
     autocast,
+    autocast_backward,
 )
