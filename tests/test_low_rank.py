@@ -104,10 +104,10 @@ def test_registering_gives_finite_values_and_slopes(map_, W):
         lambda *shape: -torch.zeros(shape),
         torch.ones,
         lambda *shape: 1e6 * torch.ones(shape),
-        lambda *shape: 1e18 * torch.randn(shape),
+        lambda *shape: 1e6 * torch.randn(shape),
         lambda *shape: 1e-18 * torch.randn(shape),
     ],
-    ids=["zero", "minus zero", "equal", "large and equal", "huge", "tiny"],
+    ids=["zero", "minus zero", "equal", "large and equal", "large", "tiny"],
 )
 def test_coordinates_of_a_fixed_rank_have_finite_slopes(entries):
     map_ = maps.FixedRank(2)
