@@ -29,9 +29,9 @@ CLAIMS = (
     "a_thin_weight_costs_at_most_10_copies",
     "ten_thousand_rotations_cost_a_fifteenth_of_torchs",
     "ten_thousand_stable_matrices_are_stable",
-    "invertible_and_definite_weights_cost_a_third_of_geotorchs",
+    "geotorchs_spaces_cost_three_times_ours",
     "blocks_cost_at_most_1_1_batches",
-    "low_rank_weights_cost_a_third_of_geotorchs",
+    "lora_costs_no_more_than_its_formula",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

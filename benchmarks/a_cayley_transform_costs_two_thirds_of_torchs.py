@@ -11,7 +11,7 @@ def measure(effort: Effort) -> Report:
     """Time `orthogonal(layer, orthogonal_map="cayley")` with a base and without."""
     report = reading_report("A Cayley transform costs at most 2/3 of torch's")
     for n in (8,) if effort.quick else (256, 512):
-        based = {**makers("cayley"), **geotorchs("cayley")}
+        based = {**makers("cayley"), **geotorchs("orthogonal", triv="cayley")}
         free = makers("cayley", use_trivialization=False)
         for kind, made in (("with a base", based), ("without", free)):
             case = f"{(n, n)} {kind}"

@@ -20,7 +20,7 @@ QUICK_SHAPES = {(8, 8): None, (2, 4, 4): None}
 def measure(effort: Effort) -> Report:
     """Time `orthogonal(layer, orthogonal_map="matrix_exp")` of square weights."""
     report = reading_report("An exponential costs at most a sixth of torch's")
-    made = {**makers("matrix_exp"), **geotorchs("expm")}
+    made = {**makers("matrix_exp"), **geotorchs("orthogonal", triv="expm")}
     shapes = QUICK_SHAPES if effort.quick else SHAPES
     for shape, products in shapes.items():
         for norm in (1, None):

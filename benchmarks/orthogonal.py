@@ -34,6 +34,7 @@ from .weights import (
     geotorchs,
     makers,
     moved,
+    ours,
     product,
 )
 
@@ -187,7 +188,7 @@ def square(shape: tuple[int, ...], kind: str) -> Subject:
     name = f"{' x '.join(map(str, shape))}, {kind}"
     if kind not in TRIVIALIZATIONS:
         return Subject(name, shape, makers(kind))
-    theirs = geotorchs(TRIVIALIZATIONS[kind])
+    theirs = geotorchs("orthogonal", triv=TRIVIALIZATIONS[kind])
     return Subject(name, shape, {**makers(kind), **theirs}, absent(theirs))
 
 
@@ -198,19 +199,17 @@ def thin(n: int, k: int) -> Subject:
         made[f"{TORCHS} {kind}"] = makers(kind)[TORCHS]
     for kind in ("thin_cayley", "thin_matrix_exp"):
         made[f"{OURS} {kind}"] = partial(holdfast.orthogonal, orthogonal_map=kind)
-    theirs = geotorchs("expm")
+    theirs = geotorchs("orthogonal", triv="expm")
     return Subject(f"{n} x {k}", (n, k), {**made, **theirs}, absent(theirs))
 
 
 def subspace(n: int, k: int, kind: HorizontalMap) -> Subject:
     """Return the maps of subspaces, which torch lacks."""
-    theirs = geotorchs(TRIVIALIZATIONS[kind], "grassmannian")
-
-    def ours(layer: nn.Module) -> nn.Module:
-        return holdfast.register_parametrization(layer, "weight", Horizontal(kind))
-
+    theirs = geotorchs("grassmannian", triv=TRIVIALIZATIONS[kind])
     name = f"{n} x {k} subspace, {kind}"
-    return Subject(name, (n, k), {**theirs, OURS: ours}, absent(theirs))
+    return Subject(
+        name, (n, k), {**theirs, OURS: ours(Horizontal(kind))}, absent(theirs)
+    )
 
 
 def absent(theirs: dict[str, Maker]) -> Sequence[str]:

@@ -13,7 +13,7 @@ def measure(effort: Effort) -> Report:
         "Ten thousand rotations cost at most a fifteenth of torch's"
     )
     shape = (10 if effort.quick else 10_000, 3, 3)
-    made = {**makers("matrix_exp"), **geotorchs("expm")}
+    made = {**makers("matrix_exp"), **geotorchs("orthogonal", triv="expm")}
     reading(report, f"{shape}", made, shape, effort, target=1 / 15)
     return report
 

@@ -31,7 +31,7 @@ def measure(effort: Effort) -> Report:
     for kind in ("matrix_exp", "cayley", DEFAULT):
         both = makers(kind)
         made |= {f"{library} {kind}": both[library] for library in both}
-    made |= geotorchs("expm")
+    made |= geotorchs("orthogonal", triv="expm")
     for shape, targets in (QUICK if effort.quick else TARGETS).items():
         target = 1 / targets[DEFAULT]
         comparison = reading(report, f"{shape}", made, shape, effort, target)

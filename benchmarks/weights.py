@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import holdfast
+
 from .reporting import OURS, TORCHS, Report, add, times_report
 from .subjects import RECIPES
 from .timing import Comparison, Contestant, Effort, compare
@@ -44,12 +46,23 @@ def makers(kind: str, **options: Any) -> dict[str, Maker]:
     }
 
 
-def geotorchs(triv: str, space: str = "orthogonal") -> dict[str, Maker]:
+def geotorchs(space: str, **options: Any) -> dict[str, Maker]:
     """Return what does it with GeoTorch, where that is installed."""
     if importlib.util.find_spec(GEOTORCH) is None:
         return {}
     make = getattr(importlib.import_module(GEOTORCH), space)
-    return {GEOTORCH: lambda m: make(m, "weight", triv=triv)}
+    return {GEOTORCH: lambda layer: make(layer, "weight", **options)}
+
+
+def ours(*chain: nn.Module) -> Maker:
+    """Return what puts maps of ours on a weight."""
+
+    def make(layer: nn.Module) -> nn.Module:
+        for link in chain:
+            holdfast.register_parametrization(layer, "weight", link)
+        return layer
+
+    return make
 
 
 def moved(layer: nn.Module, norm: float | None = None) -> nn.Module:
@@ -64,6 +77,14 @@ def moved(layer: nn.Module, norm: float | None = None) -> nn.Module:
             L = original.data.tril(-1)
             size = torch.linalg.matrix_norm(L - L.mT, 2, keepdim=True)
             original.data.mul_(norm / size)
+    return layer
+
+
+def spread(layer: nn.Module) -> nn.Module:
+    """Move all coordinates away from where they start."""
+    for original in layer.parametrizations.weight.parameters():
+        scale = layer.weight.shape[-2] ** 0.5
+        original.data.add_(torch.randn_like(original) / scale)
     return layer
 
 

@@ -70,7 +70,7 @@ def test_the_table_has_every_library_and_is_written(
 
 
 def test_a_missing_library_says_so(orthogonal, monkeypatch):
-    monkeypatch.setattr(orthogonal, "geotorchs", lambda _: {})
+    monkeypatch.setattr(orthogonal, "geotorchs", lambda *_, **__: {})
     subject = orthogonal.square((4, 4), "cayley")
     assert subject.missing == ("geotorch",)
     assert orthogonal.square((4, 4), "householder").missing == (), "it has none"
