@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PYTHON_CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint format setup clean
+.PHONY: help test demo pictures lint format setup clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
@@ -19,6 +19,9 @@ test: $(VENV)/.ready  ## run the tests; ARGS="-k cached" passes options to pytes
 
 demo: $(VENV)/.ready  ## train on digits with parametrized weights; ARGS="--quick" in seconds
 	$(BIN)/holdfast demo digits $(ARGS)
+
+pictures: $(VENV)/.ready  ## draw the pictures of docs/families; ARGS="norms" draws one
+	$(BIN)/python docs/pictures/draw.py $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## check style, formatting and types
 	$(BIN)/ruff check .
