@@ -12,6 +12,9 @@ from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
 from .tracing import traced
 
+# Rows of a matrix that does not stay in the innermost cache.
+_LARGE = 256
+
 
 def require_square(X: Tensor) -> None:
     """Raise unless ``X`` is a square matrix or a batch of them."""
@@ -52,6 +55,11 @@ def turned_like(Q: Tensor, X: Tensor) -> Tensor:
     return Q.mT if X.shape[-2] < X.shape[-1] else Q
 
 
+def _reflected(above: Tensor) -> Tensor:
+    """Return the transpose; a copy is a quicker operand where the matrix is large."""
+    return above.mT.contiguous() if above.shape[-1] >= _LARGE else above.mT
+
+
 def symmetric(X: Tensor) -> Tensor:
     """Reflect the upper triangle: symmetric, or Hermitian where ``X`` is complex.
 
@@ -63,8 +71,7 @@ def symmetric(X: Tensor) -> Tensor:
     """
     require_square(X)
     if not X.is_complex():
-        # a transposed copy is quicker than a transposed operand
-        return X.triu() + X.triu(1).mT.contiguous()
+        return X.triu() + _reflected(X.triu(1))
     above = X.triu(1)
     diagonal = X.diagonal(dim1=-2, dim2=-1).real
     return above + above.mH + torch.diag_embed(diagonal)
@@ -95,7 +102,7 @@ def skew(X: Tensor) -> Tensor:
     require_square(X)
     above = X.triu(1)
     if not X.is_complex():
-        return above - above.mH
+        return above - _reflected(above)
     diagonal = X.diagonal(dim1=-2, dim2=-1).imag
     return above - above.mH + torch.diag_embed(1j * diagonal)
 
