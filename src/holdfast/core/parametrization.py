@@ -14,6 +14,7 @@ from ..sets.linear import Real
 from .sharing import forget_at_home
 
 Outside = Literal["error", "warn", "project"]
+Foreach = Literal["stack", "vmap"]
 
 
 class Parametrization(nn.Module):
@@ -37,6 +38,10 @@ class Parametrization(nn.Module):
         outside: what becomes of an assigned tensor that ``codomain`` does not
             contain: ``"error"`` refuses it, ``"warn"`` and ``"project"`` move it to
             ``codomain.project``.
+        foreach: how equal maps on equal shapes can be evaluated as one. ``"stack"``:
+            ``forward`` maps a stack of originals to the stack of the values if the
+            map's tensors are stacked too. ``"vmap"``: under `torch.vmap` it does.
+            ``None``: only one by one. See `holdfast.cached`.
         moves: the map has state that :meth:`refine_` advances once in every training
             forward of the host module.
         based: the map has a base point that :meth:`rebase_` moves to the value.
@@ -54,6 +59,7 @@ class Parametrization(nn.Module):
     codomain: Constraint = Real()
     deterministic: ClassVar[bool] = False
     outside: ClassVar[Outside] = "error"
+    foreach: ClassVar[Foreach | None] = None
     moves: ClassVar[bool] = False
     based: bool = False
 

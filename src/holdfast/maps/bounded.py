@@ -44,6 +44,7 @@ class Sigmoid(Parametrization):
     lower: float | Tensor
     upper: float | Tensor
     deterministic = True
+    foreach = "vmap"
 
     def __init__(
         self, lower: float | Tensor = 0.0, upper: float | Tensor = 1.0
@@ -106,6 +107,7 @@ class Tanh(Parametrization):
     lower: float | Tensor
     upper: float | Tensor
     deterministic = True
+    foreach = "vmap"
 
     def __init__(
         self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0
@@ -166,6 +168,7 @@ class Sine(Parametrization):
     lower: float | Tensor
     upper: float | Tensor
     deterministic = True
+    foreach = "vmap"
 
     def __init__(
         self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0

@@ -48,6 +48,7 @@ class Cayley(Parametrization):
     domain = SkewMatrices()
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()

@@ -54,6 +54,7 @@ class Matricized(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     # of the tensor: `bind` sees it
     shape: tuple[int, ...] = ()
@@ -162,6 +163,7 @@ class Scaled(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, map: Parametrization, scale: float | None = None) -> None:
         super().__init__()

@@ -59,6 +59,7 @@ class ConvSpectralBound(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(
@@ -151,6 +152,7 @@ class RKO(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(

@@ -50,6 +50,7 @@ class PartialCorrelations(Parametrization):
     domain = SquareMatrices()
     codomain = CorrelationMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +101,7 @@ class NormalizedCholesky(Parametrization):
     domain = SquareMatrices()
     codomain = CorrelationMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class MatrixExp(Parametrization):
     domain = SquareMatrices()
     codomain = GeneralLinear()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()

@@ -48,6 +48,7 @@ class LowRankPlusDiagonal(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, rank: int) -> None:
         super().__init__()

@@ -55,6 +55,7 @@ class Softplus(Parametrization):
     bound: float | Tensor
     sign: int | Tensor
     deterministic = True
+    foreach = "vmap"
 
     def __init__(
         self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1, beta: float = 1.0
@@ -121,6 +122,7 @@ class Exponential(Parametrization):
     bound: float | Tensor
     sign: int | Tensor
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
         super().__init__()
@@ -178,6 +180,7 @@ class Square(Parametrization):
     bound: float | Tensor
     sign: int | Tensor
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
         super().__init__()

@@ -51,6 +51,7 @@ class Householder(Parametrization):
     signs: Tensor | None
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
     outside = "project"
 
     def __init__(self) -> None:

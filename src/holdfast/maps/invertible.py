@@ -74,6 +74,7 @@ class PLU(Parametrization):
     signs: Tensor | None
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, determinant: Determinant = "nonzero") -> None:
         super().__init__()
@@ -151,6 +152,7 @@ class InvertibleSVD(Parametrization):
     right: Tensor | None
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, determinant: Determinant = "positive") -> None:
         super().__init__()

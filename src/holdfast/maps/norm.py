@@ -54,6 +54,7 @@ class WeightNorm(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int | None = 0) -> None:
         super().__init__()
@@ -130,6 +131,7 @@ class SpectralNorm(Parametrization):
     _u: Tensor | None
     _v: Tensor | None
     deterministic = True
+    foreach = "vmap"
     moves = True
     outside = "project"
 

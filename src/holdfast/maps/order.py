@@ -42,6 +42,7 @@ class CumulativeSum(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int = -1, *, positive: bool = False) -> None:
         super().__init__()

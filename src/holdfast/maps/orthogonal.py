@@ -82,6 +82,7 @@ class Orthogonal(Parametrization):
     base: Tensor | None
     signs: Tensor | None
     deterministic = True
+    foreach = "stack"
 
     # which of the two groups `special` means: `bind` sees the tensor
     unitary = False

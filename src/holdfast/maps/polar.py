@@ -46,6 +46,7 @@ class Polar(Parametrization):
 
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
     outside = "project"
 
     def __init__(self) -> None:

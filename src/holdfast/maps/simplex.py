@@ -52,6 +52,7 @@ class Softmax(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -108,6 +109,7 @@ class IsometricLogRatio(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -165,6 +167,7 @@ class StickBreaking(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -223,6 +226,7 @@ class Helmert(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int | tuple[int, ...] = -1) -> None:
         super().__init__()

@@ -64,6 +64,7 @@ class Lyapunov(Parametrization):
 
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, alpha: float = 0.0) -> None:
         super().__init__()
@@ -134,6 +135,7 @@ class Stein(Parametrization):
 
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, rho: float = 1.0) -> None:
         super().__init__()
@@ -196,6 +198,7 @@ class LRU(Parametrization):
 
     codomain = UnitDisc()
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self) -> None:
         super().__init__()

@@ -79,6 +79,7 @@ class ThinOrthogonal(Parametrization):
     base: Tensor | None
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
     outside = "project"
     based = True
 
