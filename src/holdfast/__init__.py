@@ -13,6 +13,7 @@ from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
+from .model.accumulation import accumulate
 from .model.optim import swap_parameters
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
@@ -23,6 +24,7 @@ __all__ = [
     "ParametrizationList",
     "Rebase",
     "Sparsify",
+    "accumulate",
     "cached",
     "errors",
     "is_parametrized",

@@ -10,7 +10,7 @@ Note [One batch]
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -93,10 +93,12 @@ class Model:
         *,
         grad: bool,
         everywhere: bool,
+        hand_out: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor | None:
         """Compute a value with all of its group that are out of date, or do nothing.
 
-        ``everywhere``: also where a batch does not pay.
+        ``everywhere``: also where a batch does not pay. ``hand_out`` turns a value into
+        what is stored.
         """
         if is_out_of_the_ordinary():
             return None
@@ -110,6 +112,7 @@ class Model:
             found = _evaluate(members[0], rows, grad=grad)
         if found is None:
             return None
+        found = found if hand_out is None else tuple(map(hand_out, found))
         autocast = autocast_of(found[0])
         for (chains, name, chain, _), row, epoch, value in zip(
             members, rows, epochs, found, strict=True
@@ -138,19 +141,14 @@ class Model:
         kinds: dict[Likeness, Group] = {}
         groups: dict[ParametrizationList, Group] = {}
         for chains in self._hosts:
-            for name, chain in chains._modules.items():
-                kind = (
-                    kind_of(chain) if isinstance(chain, ParametrizationList) else None
-                )
-                if kind is None or not (everywhere or pays(kind)):
-                    continue
-                group = kinds.get(kind.likeness)
-                if group is None or len(group) >= max(2, BATCH // max(1, kind.size)):
-                    group = kinds[
-                        kind.likeness
-                    ] = []  # there is none yet, or it is full
-                group.append(Member(chains, name, chain, kind))
-                groups[chain] = group
+            for name, chain in _chains_in(chains):
+                kind = kind_of(chain)
+                if kind is not None and (everywhere or pays(kind)):
+                    group = kinds.get(kind.likeness, [])
+                    if len(group) >= max(2, BATCH // max(1, kind.size)):
+                        group = []  # the other one is full
+                    group.append(Member(chains, name, chain, kind))
+                    groups[chain] = kinds[kind.likeness] = group
         return groups
 
 
@@ -230,6 +228,6 @@ def _evaluate(member: Member, rows: Rows, *, grad: bool) -> tuple[Tensor, ...] |
         return twin.compute(*twin.originals())
 
     compute = batched(member.kind, value)
-    if grad and any(stack.requires_grad for stack in stacks):
-        return keeping(compute, stacks).unbind()
+    if grad and any(place[4] for place in rows[0]):
+        return keeping(compute, stacks, rows)
     return compute(*stacks).unbind()

@@ -6,15 +6,20 @@ import contextlib
 import sys
 import threading
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from . import compiled
 from .batching import Model
 from .entry import Entry, chains_of, tensors_of, trackable
+from .leaves import Leaves, unwatched
 from .memo import remembered
 from .scope import Scope, innermost, open_scopes, suspendable_frame
 from .torch_state import (
@@ -48,6 +53,8 @@ def read_in_scopes(
             # a scope holds no values of modules that it is not for
             if scope.models or batching is None:
                 batching = scope
+            if grad and scope.leaves is not None:
+                break  # it has values of its own
         scope = scope.parent
     if serving is None:
         return chain.evaluate() if grad else remembered(chain, host, name)
@@ -68,14 +75,19 @@ def _store(
 ) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
     values = scope.values[grad]
+    leaves = scope.leaves if grad else None
+    hand_out = None if leaves is None else leaves.hand_out
     model = None if batching is None else batching.model_of(host)
     if batching is not None and model is not None:
         always = batching.foreach is True
-        found = model.fill(chain, values, grad=grad, everywhere=always)
+        with contextlib.nullcontext() if leaves is None else unwatched():
+            found = model.fill(
+                chain, values, grad=grad, everywhere=always, hand_out=hand_out
+            )
         if found is not None:
             return found
     before = chain.stamp()
-    with trackable():
+    with trackable(), contextlib.nullcontext() if leaves is None else unwatched():
         value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
         chain.stamp() == before  # else another thread has changed an original
@@ -85,9 +97,11 @@ def _store(
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
         chains = chains_of(host)
-        values.setdefault(chains, {})[name] = Entry.of(chains, chain, value)
-        if value.grad_fn is not None:
+        if hand_out is not None:
+            value = hand_out(value)
+        elif value.grad_fn is not None:
             value.register_hook(partial(_retire, ref(scope), ref(chains), name))
+        values.setdefault(chains, {})[name] = Entry.of(chains, chain, value)
     return value
 
 
@@ -112,6 +126,22 @@ def _retire(
         live[0].values[True].get(live[1], _NONE).pop(name, None)
 
 
+def _before_step(*_: object) -> None:
+    """Bring gradients that wait in leaves to the originals, which are to move."""
+    scope = innermost.scope
+    while scope is not None:
+        if scope.leaves is not None:
+            flush(scope)
+        scope = scope.parent
+
+
+def flush(scope: Scope) -> None:
+    """Bring the gradients that wait in leaves to the originals."""
+    scope.values[True].clear()  # the graphs are used up
+    if scope.leaves is not None:
+        scope.leaves.flush()
+
+
 def _after_step(*_: object) -> None:
     """Drop all values after an optimizer step: some write where no version tells."""
     scope = innermost.scope
@@ -122,6 +152,7 @@ def _after_step(*_: object) -> None:
         scope = scope.parent
 
 
+register_optimizer_step_pre_hook(_before_step)
 register_optimizer_step_post_hook(_after_step)
 
 
@@ -193,11 +224,16 @@ class cached(contextlib.ContextDecorator):
         if is_traced():
             compiled.enter()
             return
+        self._open(suspendable_frame(sys._getframe(1)))
+
+    def _open(self, frame: FrameType | None, leaves: Leaves | None = None) -> Scope:
         models = tuple(Model.of(module) for module in self.modules)
-        frame = suspendable_frame(sys._getframe(1))
-        scope = Scope(innermost.scope, models, frame, foreach=self.foreach)
+        scope = Scope(
+            innermost.scope, models, frame, foreach=self.foreach, leaves=leaves
+        )
         self._entered.setdefault(threading.get_ident(), []).append(scope)
         innermost.scope = scope
+        return scope
 
     def __exit__(self, *_: object) -> None:
         """Close the scope and free its values."""

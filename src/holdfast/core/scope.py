@@ -18,6 +18,7 @@ from torch import nn
 
 from .ahead import Advances
 from .batching import Entries, Model
+from .leaves import Leaves
 from .torch_state import backward_pass, dispatch_modes, saved_tensor_hooks
 
 
@@ -30,6 +31,7 @@ class Scope:
         "foreach",
         "frame",
         "hooks",
+        "leaves",
         "models",
         "modes",
         "open",
@@ -46,10 +48,12 @@ class Scope:
         frame: FrameType | None,
         *,
         foreach: bool | None = None,
+        leaves: Leaves | None = None,
     ) -> None:
         self.parent = parent
         self.models = models  # none: all
         self.foreach = foreach
+        self.leaves = leaves  # what is handed out for values that have a graph
         self.advances = Advances()
         self.frame = frame
         self.modes = dispatch_modes()
@@ -76,6 +80,7 @@ class Scope:
             and (self.frame is None or self.frame.f_back is not None)
             and (
                 not grad
+                or self.leaves is not None  # no graph of another situation comes along
                 or (
                     backward_pass() == self.task
                     and saved_tensor_hooks(True) == self.hooks

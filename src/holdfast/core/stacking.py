@@ -46,7 +46,8 @@ def stacked(rows: Rows) -> list[Tensor] | None:
         ):
             return None
         try:
-            stacks.append(torch.stack(tensors))
+            with torch.no_grad():
+                stacks.append(torch.stack(tensors))
         except RuntimeError:  # the same, in shape or device
             return None
     return stacks
@@ -83,39 +84,64 @@ def _hollow(module: nn.Module) -> nn.Module:
     return twin
 
 
-def keeping(compute: Callable[..., Tensor], stacks: list[Tensor]) -> Tensor:
-    """Compute a value that any number of backward passes can go through."""
-    leaves = [stack.detach().requires_grad_(stack.requires_grad) for stack in stacks]
+def keeping(
+    compute: Callable[..., Tensor], stacks: list[Tensor], rows: Rows
+) -> tuple[Tensor, ...]:
+    """Compute values that any number of backward passes can go through."""
+    wanted = [place[4] for place in rows[0]]
+    leaves = [
+        stack.requires_grad_(want) for stack, want in zip(stacks, wanted, strict=True)
+    ]
     value = compute(*leaves)
     if not value.requires_grad:
-        return value
-    return cast("Tensor", _Kept.apply((compute, leaves, value), *stacks))
+        return value.unbind()
+    tensors = [place[2] for row in rows for place in row if place[4]]
+    return cast(
+        "tuple[Tensor, ...]", _Kept.apply((compute, leaves, value, wanted), *tensors)
+    )
 
 
 class _Kept(torch.autograd.Function):
-    """The value of a graph that stays. See Note [Backward passes of a batch]."""
+    """The values of a graph that stays. See Note [Backward passes of a batch].
+
+    A value that has no gradient gives none to what it was computed from.
+    """
 
     @staticmethod
-    def forward(ctx: Any, graph: Any, *stacks: Tensor) -> Tensor:
+    def forward(ctx: Any, graph: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.graph = graph
-        ctx.save_for_backward(*stacks)
-        return graph[2].detach()
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        return graph[2].detach().unbind()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        compute, leaves, value = ctx.graph
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        compute, leaves, value, wanted = ctx.graph
+        zero = torch.zeros_like(value[0])
+        G = torch.stack([zero if grad is None else grad for grad in grads])
         again = torch.is_grad_enabled()  # for derivatives of derivatives
         if again:
-            leaves = ctx.saved_tensors
+            columns = iter(_columns(ctx.saved_tensors, sum(wanted)))
+            pairs = zip(leaves, wanted, strict=True)
+            leaves = [next(columns) if want else leaf for leaf, want in pairs]
             value = compute(*leaves)
-        found = iter(
-            torch.autograd.grad(
-                value,
-                [leaf for leaf in leaves if leaf.requires_grad],
-                grads[0],
-                retain_graph=True,
-                create_graph=again,
-                allow_unused=True,
-            )
+        found: Any = torch.autograd.grad(
+            value,
+            [leaf for leaf, want in zip(leaves, wanted, strict=True) if want],
+            G,
+            retain_graph=True,
+            create_graph=again,
+            allow_unused=True,
         )
-        return None, *[next(found) if leaf.requires_grad else None for leaf in leaves]
+        nothing = [None] * len(grads)
+        rows = zip(*(nothing if g is None else g.unbind() for g in found), strict=True)
+        return None, *(
+            None if grad is None else g
+            for grad, row in zip(grads, rows, strict=True)
+            for g in row
+        )
+
+
+def _columns(tensors: tuple[Tensor, ...], count: int) -> list[Tensor]:
+    """Stack tensors that lie row by row."""
+    return [torch.stack(tensors[place::count]) for place in range(count)]
