@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from case import Case
 from cases import CASES
 from holdfast import sets
+from holdfast.testing.case import Case
 
 pytestmark = pytest.mark.cuda
 
 ORTHOGONAL = [
     case
     for case in CASES
-    if isinstance(case.codomain((4, 4)), sets.Stiefel) and torch.float32 in case.dtypes
+    if isinstance(case.codomain((4, 4)), sets.Stiefel | sets.Grassmann)
+    and torch.float32 in case.dtypes
 ]
 SETTINGS = [
     (case, shape)

@@ -6,6 +6,10 @@ HoldfastError
 ├── NonFiniteError        (ValueError)    a right inverse produced NaN or infinity
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain
 ├── SharedMapError        (ValueError)    one stateful map on two tensors
+├── SpecError             (ValueError)    data that does not describe a map
+├── PlanError             (ValueError)    rules that cannot be read or followed
+├── UnknownLawError       (ValueError)    no law of that name to be exempt from
+├── LawError              (AssertionError)  a map breaks a law
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
 
 Every class also derives from the built-in that torch raises in the same place, so
@@ -45,8 +49,28 @@ class SharedMapError(HoldfastError, ValueError):
     """One map instance with state of its own was given to two tensors."""
 
 
+class PlanError(HoldfastError, ValueError):
+    """Rules that cannot be read, or a plan that cannot be carried out."""
+
+
+class SpecError(HoldfastError, ValueError):
+    """Data that does not describe a map, or a map that data cannot describe."""
+
+
+class UnknownLawError(HoldfastError, ValueError):
+    """There is no law of that name."""
+
+
+class LawError(HoldfastError, AssertionError):
+    """A map breaks a law of the library."""
+
+
 class NoRightInverseError(HoldfastError, RuntimeError):
     """Assignment went through a map that has no right inverse."""
+
+
+# So many names are a help, more are a list.
+_MOST_NAMES = 12
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -55,7 +79,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f" Did you mean `{close[0]}`?"
-    return f" It has {', '.join(f'`{k}`' for k in known)}." if known else ""
+    if not known or len(known) > _MOST_NAMES:
+        return ""
+    return f" It has {', '.join(f'`{k}`' for k in known)}."
 
 
 def describe(tensor: object) -> str:
