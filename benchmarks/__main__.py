@@ -32,6 +32,8 @@ CLAIMS = (
     "invertible_and_definite_weights_cost_a_third_of_geotorchs",
     "blocks_cost_at_most_1_1_batches",
     "low_rank_weights_cost_a_third_of_geotorchs",
+    "batched_weights_cost_a_fraction_of_torchs",
+    "an_orthogonal_training_step_costs_at_most_1_4_plain_ones",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

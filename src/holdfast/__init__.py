@@ -14,6 +14,8 @@ from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
 from .model.accumulation import accumulate
+from .model.averaging import AverageWeights
+from .model.decay import DecayWeights, parameter_groups
 from .model.optim import swap_parameters
 from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
@@ -39,6 +41,8 @@ from .recipes import (
 )
 
 __all__ = [
+    "AverageWeights",
+    "DecayWeights",
     "Parametrization",
     "ParametrizationList",
     "Plan",
@@ -57,6 +61,7 @@ __all__ = [
     "maps",
     "max_norm",
     "orthogonal",
+    "parameter_groups",
     "per_gate",
     "plan",
     "positive",

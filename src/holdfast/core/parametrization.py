@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ class Parametrization(nn.Module):
             ``forward`` maps a stack of originals to the stack of the values if the
             map's tensors are stacked too. ``"vmap"``: under `torch.vmap` it does.
             ``None``: only one by one. See `holdfast.cached`.
+        decays: shrinking an original shrinks the weight, towards zero, so that weight
+            decay of it means something; one for each original if they differ. See
+            `holdfast.parameter_groups`.
         moves: the map has state that :meth:`refine_` advances once in every training
             forward of the host module.
         based: the map has a base point that :meth:`rebase_` moves to the value.
@@ -60,6 +63,7 @@ class Parametrization(nn.Module):
     deterministic: ClassVar[bool] = False
     outside: ClassVar[Outside] = "error"
     foreach: ClassVar[Foreach | None] = None
+    decays: bool | tuple[bool, ...] = True
     moves: ClassVar[bool] = False
     based: bool = False
 
@@ -137,3 +141,13 @@ class Parametrization(nn.Module):
             if isinstance(value, str)
             or (not isinstance(value, Tensor | nn.Module) and value != default)
         )
+
+
+def decays_through(maps: Iterable[nn.Module]) -> bool | tuple[bool, ...]:
+    """Return `Parametrization.decays` of maps that run one after the other."""
+    flags = [
+        map_.decays if isinstance(map_, Parametrization) else True for map_ in maps
+    ]
+    if all(flag is True or (flag is not False and all(flag)) for flag in flags[1:]):
+        return flags[0] if flags else True
+    return False

@@ -45,6 +45,7 @@ class Sigmoid(Parametrization):
     upper: float | Tensor
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(
         self, lower: float | Tensor = 0.0, upper: float | Tensor = 1.0
@@ -108,6 +109,7 @@ class Tanh(Parametrization):
     upper: float | Tensor
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(
         self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0
@@ -169,6 +171,7 @@ class Sine(Parametrization):
     upper: float | Tensor
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(
         self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0

@@ -49,6 +49,7 @@ class Cayley(Parametrization):
     codomain = Stiefel()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

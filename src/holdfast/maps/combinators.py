@@ -158,6 +158,14 @@ class Scaled(Around):
         self.map = map
         self.scale = scale
 
+    @property
+    def decays(self) -> bool | tuple[bool, ...]:
+        """The scale does, and what the map says."""
+        own = self.map.decays
+        if self.scale is not None:
+            return own
+        return (True, *(own if isinstance(own, tuple) else (own,)))
+
     def _made(self, constraint: Constraint) -> Constraint:
         if self.scale is None:
             return sets.multiples(constraint) or Real()

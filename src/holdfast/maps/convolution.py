@@ -153,6 +153,7 @@ class RKO(Parametrization):
 
     deterministic = True
     foreach = "vmap"
+    decays = False
     outside = "project"
 
     def __init__(

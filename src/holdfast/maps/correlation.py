@@ -51,6 +51,7 @@ class PartialCorrelations(Parametrization):
     codomain = CorrelationMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,6 +103,7 @@ class NormalizedCholesky(Parametrization):
     codomain = CorrelationMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -81,6 +81,7 @@ class Cholesky(Parametrization):
     permutation: Tensor | None
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(
         self, diagonal: PositiveFunction = "softplus", *, rank: int | None = None

@@ -68,6 +68,7 @@ class MatrixExp(Parametrization):
     codomain = GeneralLinear()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,6 +49,7 @@ class LowRankPlusDiagonal(Parametrization):
 
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self, rank: int) -> None:
         super().__init__()

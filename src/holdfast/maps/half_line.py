@@ -56,6 +56,7 @@ class Softplus(Parametrization):
     sign: int | Tensor
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(
         self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1, beta: float = 1.0
@@ -123,6 +124,7 @@ class Exponential(Parametrization):
     sign: int | Tensor
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
         super().__init__()
@@ -181,6 +183,7 @@ class Square(Parametrization):
     sign: int | Tensor
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
         super().__init__()

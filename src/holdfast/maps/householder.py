@@ -52,6 +52,7 @@ class Householder(Parametrization):
     codomain = Stiefel()
     deterministic = True
     foreach = "stack"
+    decays = False
     outside = "project"
 
     def __init__(self) -> None:

@@ -75,6 +75,7 @@ class PLU(Parametrization):
     domain = SquareMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self, determinant: Determinant = "nonzero") -> None:
         super().__init__()
@@ -153,6 +154,7 @@ class InvertibleSVD(Parametrization):
     domain = SquareMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self, determinant: Determinant = "positive") -> None:
         super().__init__()

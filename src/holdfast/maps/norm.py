@@ -56,6 +56,7 @@ class WeightNorm(Parametrization):
 
     deterministic = True
     foreach = "vmap"
+    decays = (True, False)
 
     def __init__(self, dim: int | None = 0) -> None:
         super().__init__()
@@ -135,6 +136,7 @@ class SpectralNorm(Parametrization):
     _v: Tensor | None
     deterministic = True
     foreach = "vmap"
+    decays = False
     moves = True
     outside = "project"
 

@@ -83,6 +83,7 @@ class Orthogonal(Parametrization):
     signs: Tensor | None
     deterministic = True
     foreach = "stack"
+    decays = False
 
     # which of the two groups `special` means: `bind` sees the tensor
     unitary = False

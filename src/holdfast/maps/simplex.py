@@ -53,6 +53,7 @@ class Softmax(Parametrization):
 
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -110,6 +111,7 @@ class IsometricLogRatio(Parametrization):
 
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -168,6 +170,7 @@ class StickBreaking(Parametrization):
 
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()

@@ -49,6 +49,7 @@ class SpectralSoftplus(Parametrization):
     codomain = SymmetricPositiveDefinite()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +108,7 @@ class SpectralLogistic(Parametrization):
     domain = SymmetricMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self, low: float, *, high: float) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ class Lyapunov(Parametrization):
     domain = SquareMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self, alpha: float = 0.0) -> None:
         super().__init__()
@@ -136,6 +137,7 @@ class Stein(Parametrization):
     domain = SquareMatrices()
     deterministic = True
     foreach = "stack"
+    decays = False
 
     def __init__(self, rho: float = 1.0) -> None:
         super().__init__()
@@ -199,6 +201,7 @@ class LRU(Parametrization):
     codomain = UnitDisc()
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -80,6 +80,7 @@ class ThinOrthogonal(Parametrization):
     codomain = Stiefel()
     deterministic = True
     foreach = "stack"
+    decays = False
     outside = "project"
     based = True
 

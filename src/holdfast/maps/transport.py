@@ -62,6 +62,7 @@ class Sinkhorn(Parametrization):
     columns: float | Tensor | None
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(
         self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
@@ -142,6 +143,7 @@ class NorthwestCorner(Parametrization):
     columns: float | Tensor | None
     deterministic = True
     foreach = "vmap"
+    decays = False
 
     def __init__(
         self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
