@@ -54,8 +54,8 @@ def measure(effort: Effort) -> Report:
     report = times_report(
         "Batched weights cost a tenth to a fifth of torch's",
         TORCHS,
-        "`torch.stack([layer.weight for layer in layers]).backward(G)`, float32, inside "
-        "`cached(model, foreach=True)`. One by one is without a scope.",
+        "`torch.stack([layer.weight for layer in layers]).backward(G)`, float32, "
+        "inside `cached(model, foreach=True)`; one by one, without a scope.",
     )
     effort = replace(effort, rounds=min(effort.rounds, ROUNDS))
     for count, size, fraction in QUICK_MODELS if effort.quick else MODELS:

@@ -34,7 +34,7 @@ PAYS: dict[Foreach, tuple[int, int]] = {"stack": (4, 96 * 96), "vmap": (8, 48 * 
 
 # A batch has at most so many elements, or else two members. What it takes in memory
 # beside the values and what the maps keep is one copy of what they compute from.
-BATCH = 2**21
+BATCH = 2**18
 
 
 class Member(NamedTuple):
