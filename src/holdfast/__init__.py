@@ -13,6 +13,9 @@ from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
+from .model.accumulation import accumulate
+from .model.averaging import AverageWeights
+from .model.decay import DecayWeights, parameter_groups
 from .model.optim import swap_parameters
 from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
@@ -38,11 +41,14 @@ from .recipes import (
 )
 
 __all__ = [
+    "AverageWeights",
+    "DecayWeights",
     "Parametrization",
     "ParametrizationList",
     "Plan",
     "Rebase",
     "Sparsify",
+    "accumulate",
     "cached",
     "dora",
     "doubly_stochastic",
@@ -55,6 +61,7 @@ __all__ = [
     "maps",
     "max_norm",
     "orthogonal",
+    "parameter_groups",
     "per_gate",
     "plan",
     "positive",

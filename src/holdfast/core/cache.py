@@ -1,119 +1,35 @@
-"""Scopes: inside ``with cached():`` every value is computed once per grad mode.
-
-Note [What a scope may serve]
-    A scope serves reads in the thread that opened it, while the generator that opened
-    it (if one did) is running, and in the situation it was opened in: function
-    transforms, saved-tensor hooks, a running backward pass and dispatch modes all give
-    tensors a meaning that ends with them. So an activation checkpoint inside a scope
-    runs the same operations in its forward pass and in its recomputation.
-"""
+"""Scopes: inside ``with cached():`` every value is computed once per grad mode."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
-from collections.abc import Iterable
 from functools import partial
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import FrameType
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from . import compiled
+from .batching import Model
 from .entry import Entry, chains_of, tensors_of, trackable
+from .leaves import Leaves, unwatched
 from .memo import remembered
+from .scope import Scope, innermost, open_scopes, suspendable_frame
 from .torch_state import (
-    backward_pass,
     dispatch_modes,
     is_traced,
     is_transformed,
-    saved_tensor_hooks,
 )
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
-
-# by `module.parametrizations`, not by the module, which no scope keeps alive; by name
-Entries = dict[nn.Module, dict[str, Entry]]
-
-
-class Scope:
-    """The values computed between entering and leaving one ``cached()``."""
-
-    __slots__ = (
-        "__weakref__",
-        "frame",
-        "hooks",
-        "modes",
-        "modules",
-        "open",
-        "parent",
-        "simple",
-        "task",
-        "values",
-    )
-
-    def __init__(
-        self,
-        parent: Scope | None,
-        modules: frozenset[nn.Module] | None,
-        frame: FrameType | None,
-    ) -> None:
-        self.parent = parent
-        self.modules = modules
-        self.frame = frame
-        self.modes = dispatch_modes()
-        self.hooks, self.task = saved_tensor_hooks(True), backward_pass()
-        # serves every module wherever autograd does nothing out of the ordinary
-        limits = (modules, frame, self.hooks)
-        self.simple = limits == (None, None, None) and self.task < 0
-        self.open = True
-        open_scopes.add(id(self))
-        # by grad mode: a value without a graph must never reach training
-        self.values: tuple[Entries, Entries] = ({}, {})
-        if parent is not None and parent.simple and self.simple:
-            self.values = parent.values  # which serves wherever this one does
-
-    def serves(self, host: nn.Module, *, grad: bool) -> bool:
-        """Tell whether the scope holds for a module: Note [What a scope may serve]."""
-        return (
-            self.open
-            and (self.modules is None or host in self.modules)
-            and (self.frame is None or self.frame.f_back is not None)
-            and (
-                not grad
-                or (
-                    backward_pass() == self.task
-                    and saved_tensor_hooks(True) == self.hooks
-                )
-            )
-        )
-
-    def close(self) -> None:
-        """Free every value, also where somebody still holds this scope."""
-        self.open = self.simple = False
-        open_scopes.discard(id(self))
-        parent = self.parent
-        if parent is None or not parent.open or parent.values is not self.values:
-            self.values[0].clear()
-            self.values[1].clear()
-        self.frame = self.hooks = None
-
-
-class _Innermost(threading.local):
-    """The innermost scope of a thread."""
-
-    scope: Scope | None = None
-
-
-innermost = _Innermost()
-
-# By `id`, in all threads. Where it is empty no read has to look for its thread's.
-open_scopes: set[int] = set()
 
 
 def read_in_scopes(
@@ -127,27 +43,51 @@ def read_in_scopes(
     """Return the value that a scope holds, or compute it for the outermost one."""
     chains = chains_of(host)
     serving: Scope | None = None
+    batching: Scope | None = None
     while scope is not None:
         if scope.serves(host, grad=grad):
             entry = scope.values[grad].get(chains, _NONE).get(name)
             if entry is not None and entry.is_current(chain):
                 return entry.value
             serving = scope
+            # a scope holds no values of modules that it is not for
+            if scope.models or batching is None:
+                batching = scope
+            if grad and scope.leaves is not None:
+                break  # it has values of its own
         scope = scope.parent
     if serving is None:
         return chain.evaluate() if grad else remembered(chain, host, name)
-    return _store(chain, host, name, serving, grad=grad)
+    return _store(chain, host, name, serving, batching, grad=grad)
 
 
 _NONE: dict[str, Entry] = {}
 
 
 def _store(
-    chain: ParametrizationList, host: nn.Module, name: str, scope: Scope, *, grad: bool
+    chain: ParametrizationList,
+    host: nn.Module,
+    name: str,
+    scope: Scope,
+    batching: Scope | None,
+    *,
+    grad: bool,
 ) -> Tensor:
     """Compute a value and keep it in the outermost scope that serves it."""
+    values = scope.values[grad]
+    leaves = scope.leaves if grad else None
+    hand_out = None if leaves is None else leaves.hand_out
+    model = None if batching is None else batching.model_of(host)
+    if batching is not None and model is not None:
+        always = batching.foreach is True
+        with contextlib.nullcontext() if leaves is None else unwatched():
+            found = model.fill(
+                chain, values, grad=grad, everywhere=always, hand_out=hand_out
+            )
+        if found is not None:
+            return found
     before = chain.stamp()
-    with trackable():
+    with trackable(), contextlib.nullcontext() if leaves is None else unwatched():
         value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
         chain.stamp() == before  # else another thread has changed an original
@@ -157,11 +97,24 @@ def _store(
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
         chains = chains_of(host)
-        entries = scope.values[grad].setdefault(chains, {})
-        entries[name] = Entry.of(chains, chain, value)
-        if value.grad_fn is not None:
+        if hand_out is not None:
+            value = hand_out(value)
+        elif value.grad_fn is not None:
             value.register_hook(partial(_retire, ref(scope), ref(chains), name))
+        values.setdefault(chains, {})[name] = Entry.of(chains, chain, value)
     return value
+
+
+def is_advanced(chain: ParametrizationList, host: nn.Module) -> bool:
+    """Tell whether moving state was advanced along with others': see `core/ahead`."""
+    scope = innermost.scope if open_scopes else None
+    while scope is not None:
+        model = scope.model_of(host)
+        if model is not None and scope.serves(host, grad=True):
+            always = scope.foreach is True
+            return scope.advances.take(chain, model, always=always)
+        scope = scope.parent
+    return False
 
 
 def _retire(
@@ -173,15 +126,33 @@ def _retire(
         live[0].values[True].get(live[1], _NONE).pop(name, None)
 
 
+def _before_step(*_: object) -> None:
+    """Bring gradients that wait in leaves to the originals, which are to move."""
+    scope = innermost.scope
+    while scope is not None:
+        if scope.leaves is not None:
+            flush(scope)
+        scope = scope.parent
+
+
+def flush(scope: Scope) -> None:
+    """Bring the gradients that wait in leaves to the originals."""
+    scope.values[True].clear()  # the graphs are used up
+    if scope.leaves is not None:
+        scope.leaves.flush()
+
+
 def _after_step(*_: object) -> None:
     """Drop all values after an optimizer step: some write where no version tells."""
     scope = innermost.scope
     while scope is not None:
         for values in scope.values:
             values.clear()
+        scope.advances.take_back_()
         scope = scope.parent
 
 
+register_optimizer_step_pre_hook(_before_step)
 register_optimizer_step_post_hook(_after_step)
 
 
@@ -192,9 +163,23 @@ class cached(contextlib.ContextDecorator):
     after an optimizer step, an assignment, ``load_state_dict``, ``train()`` and the
     like the next read is fresh. Leaving the scope frees all values.
 
+    Of the models that are named, equal maps on equal shapes are evaluated as one batch,
+    where they say that they can be (`Parametrization.foreach`): the first read computes
+    all of them, those too that are not read, and one backward pass differentiates all.
+    This takes memory for one copy of what they compute from, and slices of one tensor
+    are handed out: while one is kept, all are. State that moves with every forward, as
+    in `maps.SpectralNorm`, is advanced for the batch by the first forward, and put back
+    where no forward follows before the optimizer steps or the scope ends. Inside a
+    graph that is compiled, under a function transform and in a checkpoint, every tensor
+    is evaluated on its own.
+
     Args:
         *modules: limit the scope to these modules and all below them; without any it
             holds for every parametrized tensor.
+        foreach: evaluate in batches, one for each kind and each of the modules. By
+            default where that was faster on one thread of a CPU: four matrices or
+            more, of up to 96 x 96 entries, and eight, of up to 48 x 48, for maps
+            that need `torch.vmap`, such as `maps.WeightNorm`. On other devices, not.
 
     Example:
         >>> import torch, holdfast
@@ -208,32 +193,47 @@ class cached(contextlib.ContextDecorator):
         >>> with holdfast.cached():
         ...     total = layer.weight.sum() + layer.weight.sum()
         computing
+
+        >>> layers = [holdfast.orthogonal(torch.nn.Linear(8, 8)) for _ in range(9)]
+        >>> model = torch.nn.Sequential(*layers)
+        >>> with holdfast.cached(model, foreach=True):
+        ...     model(torch.ones(1, 8)).sum().backward()
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
+    def __init__(self, *modules: nn.Module, foreach: bool | None = None) -> None:
         if wrong := [m for m in modules if not isinstance(m, nn.Module)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 "`cached` takes modules, and decorates functions as `@cached()`. "
                 f"Got {wrong[0]!r:.80}."
             )
+        if foreach and not modules:
+            raise ValueError(
+                "`cached(foreach=True)` has to know which tensors there are. Name the "
+                "model: `cached(model, foreach=True)`."
+            )
         self.modules = modules
+        self.foreach = foreach
         self._entered: dict[int, list[Scope]] = {}  # by thread
 
     def _recreate_cm(self) -> cached:
         """Give every call of a decorated function a scope of its own."""
-        return cached(*self.modules)
+        return cached(*self.modules, foreach=self.foreach)
 
     def __enter__(self) -> None:
         """Open the scope."""
         if is_traced():
             compiled.enter()
             return
-        hosts = None
-        if self.modules:
-            hosts = frozenset(_below(self.modules))
-        scope = Scope(innermost.scope, hosts, _suspendable_frame(sys._getframe(1)))
+        self._open(suspendable_frame(sys._getframe(1)))
+
+    def _open(self, frame: FrameType | None, leaves: Leaves | None = None) -> Scope:
+        models = tuple(Model.of(module) for module in self.modules)
+        scope = Scope(
+            innermost.scope, models, frame, foreach=self.foreach, leaves=leaves
+        )
         self._entered.setdefault(threading.get_ident(), []).append(scope)
         innermost.scope = scope
+        return scope
 
     def __exit__(self, *_: object) -> None:
         """Close the scope and free its values."""
@@ -250,31 +250,3 @@ class cached(contextlib.ContextDecorator):
         while scope is not None and not scope.open:
             scope = scope.parent  # also past scopes that were left out of order
         innermost.scope = scope
-
-
-def _below(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """Return the modules and their descendants, without looking at their tensors."""
-    found = list(modules)
-    for module in found:
-        found.extend(child for child in module._modules.values() if child is not None)
-    return found
-
-
-def _suspendable_frame(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the generator or coroutine that a scope is opened for.
-
-    A suspended frame has no caller, which is how a scope knows that it must not serve
-    the code that runs meanwhile. A generator behind ``contextlib.contextmanager``
-    opens the scope for its caller, so the search goes on there.
-    """
-    while frame is not None:
-        caller = frame.f_back
-        if frame.f_code.co_flags & _SUSPENDABLE and (
-            caller is None or caller.f_globals.get("__name__") != "contextlib"
-        ):
-            return frame
-        frame = caller
-    return None
-
-
-_SUSPENDABLE = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR

@@ -200,7 +200,7 @@ class ParametrizationList(EpochList):
 
     def assign(self, value: object, where: Where) -> None:
         """Set the value; ``where()`` names the tensor in messages."""
-        self.forget()
+        self.look()
         with Snapshot(self._modules.values()), torch.no_grad():
             tensor = check_assigned(self, value, where)
             new = invert(self, tensor, where, registering=False)
@@ -209,7 +209,7 @@ class ParametrizationList(EpochList):
                 originals, check_originals(self, new, originals, where), strict=True
             ):
                 write(original, tensor)
-        self.forget()  # another thread may have read meanwhile
+        self.look()  # another thread may have read meanwhile
 
     def rebase_(self, *, repair: bool = True) -> None:
         """Move the base point of the first map to its value; the weight stays.
@@ -232,7 +232,7 @@ class ParametrizationList(EpochList):
             )
         with torch.no_grad():
             map_.rebase_(*self.originals(), repair=repair)
-        self.forget()
+        self.look()
 
     def note_special(self) -> None:
         """Note whether a read has to look for more than the value."""
@@ -283,7 +283,13 @@ class ParametrizationList(EpochList):
         return not volatile and all(map(is_unhooked, parts))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memo": None, "_overrides": [], "_shared": False}
+        return {
+            **self.__dict__,
+            "_memo": None,
+            "_kind": None,
+            "_overrides": [],
+            "_shared": False,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -293,6 +299,7 @@ class ParametrizationList(EpochList):
 # What a chain starts with and what a copy starts with again
 _PRIVATE: dict[str, Any] = {
     "_epoch": 0,
+    "_kind": None,
     "_memo": None,
     "_refined": None,
     "_shared": False,

@@ -27,10 +27,19 @@ class EpochList(nn.ModuleList):
 
     _epoch: int
     _memo: ReferenceType[Memo] | None
+    _kind: object  # `core/batching.py`; None: unknown
     _volatile: bool | None  # some map may change its value on its own; None: unknown
 
     def forget(self) -> None:
-        """Let no value that was computed before be used again."""
+        """Note a change: of maps, modes, or what tensors there are."""
+        self.__dict__["_kind"] = None
+        self.look()
+
+    def look(self) -> None:
+        """Let no value that was computed before be used again.
+
+        For who gets hold of a tensor, and may change its values but nothing else.
+        """
         state = self.__dict__
         state["_epoch"] = next(_epochs)
         state["_volatile"] = None
@@ -51,7 +60,7 @@ class EpochList(nn.ModuleList):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("original"):
-            self.forget()
+            self.look()
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -63,11 +72,11 @@ class EpochList(nn.ModuleList):
         super().__delattr__(name)
 
     def __getitem__(self, idx: Any) -> Any:
-        self.forget()
+        self.look()
         return super().__getitem__(idx)
 
     def __iter__(self) -> Iterator[nn.Module]:
-        self.forget()
+        self.look()
         return super().__iter__()
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
@@ -82,12 +91,12 @@ class EpochList(nn.ModuleList):
 
     def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As ``nn.Module``; ``model.parameters()`` comes through here."""
-        self.forget()
+        self.look()
         yield from super().named_modules(*args, **kwargs)
 
     def _named_members(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As ``nn.Module``; ``parameters(recurse=False)`` comes through here."""
-        self.forget()
+        self.look()
         yield from super()._named_members(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
@@ -100,7 +109,7 @@ class EpochList(nn.ModuleList):
         return super()._apply(*args, **kwargs)
 
     def _save_to_state_dict(self, *args: Any) -> None:
-        self.forget()
+        self.look()
         super()._save_to_state_dict(*args)
 
     def _load_from_state_dict(self, *args: Any) -> None:

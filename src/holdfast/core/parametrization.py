@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from .plain_data import constructor, described
 from .sharing import forget_at_home
 
 Outside = Literal["error", "warn", "project"]
+Foreach = Literal["stack", "vmap"]
 
 
 class Parametrization(nn.Module):
@@ -37,6 +38,13 @@ class Parametrization(nn.Module):
         outside: what becomes of an assigned tensor that ``codomain`` does not
             contain: ``"error"`` refuses it, ``"warn"`` and ``"project"`` move it to
             ``codomain.project``.
+        foreach: how equal maps on equal shapes can be evaluated as one. ``"stack"``:
+            ``forward`` maps a stack of originals to the stack of the values if the
+            map's tensors are stacked too. ``"vmap"``: under `torch.vmap` it does.
+            ``None``: only one by one. See `holdfast.cached`.
+        decays: shrinking an original shrinks the weight, towards zero, so that weight
+            decay of it means something; one for each original if they differ. See
+            `holdfast.parameter_groups`.
         moves: the map has state that :meth:`refine_` advances once in every training
             forward of the host module.
         based: the map has a base point that :meth:`rebase_` moves to the value.
@@ -54,6 +62,8 @@ class Parametrization(nn.Module):
     codomain: Constraint = Real()
     deterministic: ClassVar[bool] = False
     outside: ClassVar[Outside] = "error"
+    foreach: ClassVar[Foreach | None] = None
+    decays: bool | tuple[bool, ...] = True
     moves: ClassVar[bool] = False
     based: bool = False
 
@@ -131,3 +141,13 @@ class Parametrization(nn.Module):
             if isinstance(value, str)
             or (not isinstance(value, Tensor | nn.Module) and value != default)
         )
+
+
+def decays_through(maps: Iterable[nn.Module]) -> bool | tuple[bool, ...]:
+    """Return `Parametrization.decays` of maps that run one after the other."""
+    flags = [
+        map_.decays if isinstance(map_, Parametrization) else True for map_ in maps
+    ]
+    if all(flag is True or (flag is not False and all(flag)) for flag in flags[1:]):
+        return flags[0] if flags else True
+    return False

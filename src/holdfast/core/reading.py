@@ -13,12 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import path_of
-from .cache import Scope, innermost, open_scopes, read_in_scopes
+from .cache import read_in_scopes
 from .calling import evaluate, is_unhooked
 from .chain import ParametrizationList
 from .compiled import value_in_trace
 from .memo import remembered, slot_of
 from .refinement import catch_up_
+from .scope import Scope, innermost, open_scopes
 from .torch_state import (
     backward_pass,
     is_any_autocast_enabled,
@@ -89,7 +90,7 @@ def read(module: Any, name: str, scope: Scope | None, grad: bool) -> Tensor:  # 
         if scope is not None:
             return read_in_scopes(chain, module, name, scope, grad=grad)
         if grad and state["_memo"] is not None:
-            chain.forget()  # no second copy of a weight that trains
+            chain.look()  # no second copy of a weight that trains
         if grad or state["_volatile"]:
             return evaluate(chain, state)
         return remembered(chain, module, name)

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .cache import open_scopes
 from .memo import Memo, slot_of
+from .scope import open_scopes
 from .torch_state import is_grad_enabled, is_traced
 
 

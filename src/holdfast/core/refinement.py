@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
-from .calling import call
+from .cache import is_advanced
 from .chain import ParametrizationList
-from .parametrization import Parametrization
+from .moving import advance_, movers
 from .sharing import parts_of
 from .torch_state import in_backward_pass
 
@@ -41,32 +40,13 @@ def _refine(module: nn.Module, _: object) -> None:
         chains: Any = module._modules.get("parametrizations")
         # torch's own removal leaves this hook behind
         for chain in getattr(chains, "_modules", {}).values():
-            if movers(chain):
+            if movers(chain) and not is_advanced(chain, module):
                 refine_(chain)
-
-
-def movers(chain: nn.Module) -> list[Parametrization]:
-    """Return the maps of a chain that have moving state."""
-    if not isinstance(chain, ParametrizationList):
-        return []
-    return [
-        map_
-        for map_ in chain._modules.values()
-        if isinstance(map_, Parametrization) and map_.moves
-    ]
 
 
 def refine_(chain: ParametrizationList) -> None:
     """Advance the state of the maps that have moving state."""
-    left = movers(chain)
-    tensors = chain.originals()
-    with torch.no_grad():
-        for map_ in chain._modules.values():
-            if left and map_ is left[0]:
-                left.pop(0).refine_(*tensors)
-            if not left:
-                break
-            tensors = (call(map_, tensors),)
+    advance_(chain, chain.originals())
     chain.__dict__["_refined"] = (chain.versions(), None)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..errors import UnknownTensorError, did_you_mean, path_of
 from .chain import ParametrizationList
 from .classes import chain_of, is_parametrized
+from .moving import movers
 from .placement import detach, note_successors, undone_on_failure
-from .refinement import movers
 from .sharing import disown, parts_of
 from .transaction import write
 

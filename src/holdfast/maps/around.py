@@ -80,6 +80,11 @@ class Around(Parametrization):
         return self.map.outside
 
     @property
+    def decays(self) -> bool | tuple[bool, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the map says."""
+        return self.map.decays
+
+    @property
     def moves(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As the map says."""
         return self.map.moves

@@ -38,6 +38,7 @@ class BlockDiagonal(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
@@ -95,6 +96,7 @@ class Kronecker(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, left: tuple[int, int]) -> None:
         super().__init__()

@@ -44,6 +44,8 @@ class Sigmoid(Parametrization):
     lower: float | Tensor
     upper: float | Tensor
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(
         self, lower: float | Tensor = 0.0, upper: float | Tensor = 1.0
@@ -106,6 +108,8 @@ class Tanh(Parametrization):
     lower: float | Tensor
     upper: float | Tensor
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(
         self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0
@@ -166,6 +170,8 @@ class Sine(Parametrization):
     lower: float | Tensor
     upper: float | Tensor
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(
         self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0

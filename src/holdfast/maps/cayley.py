@@ -48,6 +48,8 @@ class Cayley(Parametrization):
     domain = SkewMatrices()
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.calling import call
 from ..core.checks import as_tuple
 from ..core.inversion import says_there_is_none
-from ..core.parametrization import Outside, Parametrization
+from ..core.parametrization import Outside, Parametrization, decays_through
 from ..errors import NotInSetError
 from ..sets.constraint import Constraint, Shape, filled
 from ..sets.linear import Real
@@ -92,6 +92,11 @@ class Chain(Parametrization):
         if links and (self._fits() or all(x.outside == "project" for x in links)):
             return links[-1].outside
         return "error"
+
+    @property
+    def decays(self) -> bool | tuple[bool, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the first map says, if the others do not object."""
+        return decays_through(self.maps)
 
     @property
     def moves(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -55,6 +55,8 @@ class Matricized(Around):
         torch.Size([4, 18])
     """
 
+    foreach = "vmap"
+
     def __init__(self, map: Parametrization, rows: Axes = 0) -> None:
         super().__init__()
         self.map = map
@@ -149,10 +151,20 @@ class Scaled(Around):
         https://doi.org/10.1007/BF02289451
     """
 
+    foreach = "vmap"
+
     def __init__(self, map: Parametrization, scale: float | None = None) -> None:
         super().__init__()
         self.map = map
         self.scale = scale
+
+    @property
+    def decays(self) -> bool | tuple[bool, ...]:
+        """The scale does, and what the map says."""
+        own = self.map.decays
+        if self.scale is not None:
+            return own
+        return (True, *(own if isinstance(own, tuple) else (own,)))
 
     def _made(self, constraint: Constraint) -> Constraint:
         if self.scale is None:

@@ -59,6 +59,7 @@ class ConvSpectralBound(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(
@@ -151,6 +152,8 @@ class RKO(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
+    decays = False
     outside = "project"
 
     def __init__(

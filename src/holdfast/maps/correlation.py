@@ -50,6 +50,8 @@ class PartialCorrelations(Parametrization):
     domain = SquareMatrices()
     codomain = CorrelationMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +102,8 @@ class NormalizedCholesky(Parametrization):
     domain = SquareMatrices()
     codomain = CorrelationMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

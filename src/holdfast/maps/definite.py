@@ -80,6 +80,8 @@ class Cholesky(Parametrization):
 
     permutation: Tensor | None
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(
         self, diagonal: PositiveFunction = "softplus", *, rank: int | None = None
@@ -169,6 +171,7 @@ class Gram(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, rank: int | None = None) -> None:
         super().__init__()

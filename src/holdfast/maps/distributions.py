@@ -60,6 +60,8 @@ class FromTransform(Parametrization):
         torch.Size([3])
     """
 
+    decays = False
+
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform

@@ -67,6 +67,8 @@ class MatrixExp(Parametrization):
     domain = SquareMatrices()
     codomain = GeneralLinear()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -48,6 +48,8 @@ class LowRankPlusDiagonal(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self, rank: int) -> None:
         super().__init__()

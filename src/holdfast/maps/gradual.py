@@ -56,6 +56,7 @@ class GradualTopK(Parametrization):
     step: Tensor
     length: Tensor | None
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(

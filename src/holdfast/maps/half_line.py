@@ -55,6 +55,8 @@ class Softplus(Parametrization):
     bound: float | Tensor
     sign: int | Tensor
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(
         self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1, beta: float = 1.0
@@ -121,6 +123,8 @@ class Exponential(Parametrization):
     bound: float | Tensor
     sign: int | Tensor
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
         super().__init__()
@@ -178,6 +182,8 @@ class Square(Parametrization):
     bound: float | Tensor
     sign: int | Tensor
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
         super().__init__()

@@ -51,6 +51,8 @@ class Householder(Parametrization):
     signs: Tensor | None
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
+    decays = False
     outside = "project"
 
     def __init__(self) -> None:

@@ -74,6 +74,8 @@ class PLU(Parametrization):
     signs: Tensor | None
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self, determinant: Determinant = "nonzero") -> None:
         super().__init__()
@@ -151,6 +153,8 @@ class InvertibleSVD(Parametrization):
     right: Tensor | None
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self, determinant: Determinant = "positive") -> None:
         super().__init__()

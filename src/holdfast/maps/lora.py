@@ -166,6 +166,7 @@ class DoRA(Parametrization):
 
     base: Tensor | None
     deterministic = True
+    decays = (True, False, False)
 
     def __init__(
         self,

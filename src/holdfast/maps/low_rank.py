@@ -123,6 +123,7 @@ class FixedRank(Parametrization):
     left: Tensor | None
     right: Tensor | None
     deterministic = True
+    decays = False
 
     def __init__(self, rank: int) -> None:
         super().__init__()

@@ -55,6 +55,8 @@ class WeightNorm(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
+    decays = (True, False)
 
     def __init__(self, dim: int | None = 0) -> None:
         super().__init__()
@@ -133,6 +135,8 @@ class SpectralNorm(Parametrization):
     _u: Tensor | None
     _v: Tensor | None
     deterministic = True
+    foreach = "vmap"
+    decays = False
     moves = True
     outside = "project"
 

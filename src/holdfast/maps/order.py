@@ -42,6 +42,8 @@ class CumulativeSum(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1, *, positive: bool = False) -> None:
         super().__init__()

@@ -82,6 +82,8 @@ class Orthogonal(Parametrization):
     base: Tensor | None
     signs: Tensor | None
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     # which of the two groups `special` means: `bind` sees the tensor
     unitary = False

@@ -46,6 +46,8 @@ class Polar(Parametrization):
 
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
+    decays = False
     outside = "project"
 
     def __init__(self) -> None:

@@ -58,6 +58,7 @@ class FakeQuantize(Parametrization):
     grid_step: Tensor | None
     grid_low: Tensor | None
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.calling import call
 from ..core.checks import as_tuple
 from ..core.inversion import says_there_is_none
-from ..core.parametrization import Parametrization
+from ..core.parametrization import Parametrization, decays_through
 from ..errors import NotInSetError
 from ..linalg.factoring import Sizes, product_of
 from ..linalg.precision import full_precision
@@ -27,6 +27,11 @@ class Several(Parametrization):
     """
 
     deterministic = True
+
+    @property
+    def decays(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Tell whether weight decay means something for all of the maps."""
+        return decays_through((nn.Identity(), *self.maps)) is True
 
     # how many originals each map has: `bind` or `right_inverse` sees it
     counts: tuple[int, ...] = ()

@@ -37,6 +37,7 @@ class Toeplitz(Parametrization):
 
     codomain = ToeplitzMatrices()
     deterministic = True
+    foreach = "stack"
     columns: int = 0
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Circulant(Parametrization):
 
     codomain = CirculantMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()

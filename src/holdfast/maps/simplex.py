@@ -52,6 +52,8 @@ class Softmax(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -108,6 +110,8 @@ class IsometricLogRatio(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -165,6 +169,8 @@ class StickBreaking(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -223,6 +229,7 @@ class Helmert(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, dim: int | tuple[int, ...] = -1) -> None:
         super().__init__()

@@ -135,6 +135,7 @@ class SigmaReparam(Parametrization):
     """
 
     deterministic = True
+    decays = (True, False)
     moves = True
     # as in `SpectralNorm`: where no host advances, a training forward does
     advanced_by_host = False
@@ -232,6 +233,7 @@ class BoundedSVD(Parametrization):
     signs: Tensor | None
     base: Tensor | None
     deterministic = True
+    decays = False
 
     def __init__(self, low: float, *, high: float) -> None:
         super().__init__()

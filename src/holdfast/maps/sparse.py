@@ -52,6 +52,7 @@ class Mask(Parametrization):
 
     mask: Tensor
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(self, mask: Tensor) -> None:
@@ -122,6 +123,7 @@ class TopK(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(
@@ -196,6 +198,7 @@ class NMSparsity(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     outside = "project"
 
     def __init__(

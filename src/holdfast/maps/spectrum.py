@@ -48,6 +48,8 @@ class SpectralSoftplus(Parametrization):
     domain = SymmetricMatrices()
     codomain = SymmetricPositiveDefinite()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,6 +107,8 @@ class SpectralLogistic(Parametrization):
 
     domain = SymmetricMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self, low: float, *, high: float) -> None:
         super().__init__()

@@ -47,6 +47,7 @@ class Normalize(Parametrization):
     """
 
     deterministic = True
+    decays = False
 
     def __init__(self, radius: float = 1.0, dim: Dims = -1) -> None:
         super().__init__()
@@ -115,6 +116,7 @@ class SphereExp(Parametrization):
 
     base: Tensor | None
     deterministic = True
+    decays = False
     based = True
 
     def __init__(self, radius: float = 1.0, dim: Dims = -1) -> None:
@@ -201,6 +203,7 @@ class Standardize(Parametrization):
     """
 
     deterministic = True
+    decays = False
 
     def __init__(
         self, std: float = 1.0, dim: Dims = -1, *, fan_in: bool = False

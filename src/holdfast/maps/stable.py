@@ -64,6 +64,8 @@ class Lyapunov(Parametrization):
 
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self, alpha: float = 0.0) -> None:
         super().__init__()
@@ -134,6 +136,8 @@ class Stein(Parametrization):
 
     domain = SquareMatrices()
     deterministic = True
+    foreach = "stack"
+    decays = False
 
     def __init__(self, rho: float = 1.0) -> None:
         super().__init__()
@@ -196,6 +200,8 @@ class LRU(Parametrization):
 
     codomain = UnitDisc()
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -50,6 +50,7 @@ class Symmetric(Parametrization):
     domain = SquareMatrices()
     codomain = SymmetricMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +93,7 @@ class Skew(Parametrization):
     domain = SquareMatrices()
     codomain = SkewMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,6 +133,7 @@ class Triangular(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, *, upper: bool = False, strict: bool = False) -> None:
         super().__init__()
@@ -176,6 +179,7 @@ class Diagonal(Parametrization):
 
     codomain = DiagonalMatrices()
     deterministic = True
+    foreach = "stack"
     size: tuple[int, int] = (0, 0)
 
     def __init__(self) -> None:
@@ -223,6 +227,7 @@ class Banded(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, lower: int = 1, *, upper: int = 1) -> None:
         super().__init__()
@@ -267,6 +272,7 @@ class Traceless(Parametrization):
     domain = SquareMatrices()
     codomain = TracelessMatrices()
     deterministic = True
+    foreach = "stack"
 
     def __init__(self) -> None:
         super().__init__()

@@ -79,6 +79,8 @@ class ThinOrthogonal(Parametrization):
     base: Tensor | None
     codomain = Stiefel()
     deterministic = True
+    foreach = "stack"
+    decays = False
     outside = "project"
     based = True
 

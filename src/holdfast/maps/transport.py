@@ -61,6 +61,8 @@ class Sinkhorn(Parametrization):
     rows: float | Tensor
     columns: float | Tensor | None
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(
         self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
@@ -140,6 +142,8 @@ class NorthwestCorner(Parametrization):
     rows: float | Tensor
     columns: float | Tensor | None
     deterministic = True
+    foreach = "vmap"
+    decays = False
 
     def __init__(
         self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None

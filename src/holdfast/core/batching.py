@@ -1,0 +1,233 @@
+"""Equal maps on equal shapes, evaluated as one batch.
+
+Note [One batch]
+    The tensors that equal chains compute from are stacked, a twin of the chain that has
+    the stacks for its own computes the stack of the values, and these are handed out as
+    its slices: one evaluation and one backward pass for all. A gradient goes back the
+    same way. Each value still has an `Entry` of its own, so that a change to one weight
+    costs the evaluation of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from weakref import ref
+
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS, is_unhooked
+from .chain import ParametrizationList
+from .entry import Entry, autocast_of, trackable
+from .kinds import Kind, Likeness, kind_of
+from .parametrization import Foreach
+from .sharing import Notes, claim
+from .stacking import Rows, batched, keeping, row_of, stacked, twin_of
+from .torch_state import dispatch_modes, tracing_state, transform_level
+
+# Where a batch is faster on one thread of a CPU: how many tensors it takes at least,
+# and of how many elements each at most. A product of larger ones is longer than all
+# that surrounds it, and `vmap` asks functions for derivatives in plain operations.
+# Other devices were not measured.
+PAYS: dict[Foreach, tuple[int, int]] = {"stack": (4, 96 * 96), "vmap": (8, 48 * 48)}
+
+# A batch has at most so many elements, or else two members. What it takes in memory
+# beside the values and what the maps keep is one copy of what they compute from.
+BATCH = 2**18
+
+
+class Member(NamedTuple):
+    """A tensor in a batch."""
+
+    chains: nn.Module
+    name: str
+    chain: ParametrizationList
+    kind: Kind
+
+
+Group = list[Member]
+Entries = dict[nn.Module, dict[str, Entry]]
+
+
+class Model:
+    """A module and all below it, with the parametrized tensors by kind.
+
+    Args:
+        root: the module.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        self._root = ref(root)
+        self._below: set[nn.Module] = set()
+        self._hosts: list[nn.Module] = []  # what holds the chains of each
+        self._layout: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
+        self._groups: dict[bool, dict[ParametrizationList, Group]] = {}
+        modules: list[nn.Module | None] = [root]
+        for module in modules:
+            if module is not None and module not in self._below:
+                self._below.add(module)
+                below = module.__dict__["_modules"]
+                self._layout.append((below, tuple(below.values())))
+                if "parametrizations" in below:
+                    self._hosts.append(below["parametrizations"])
+                modules += below.values()
+        self._below.discard(root)  # which a note on it must not keep alive
+
+    @classmethod
+    def of(cls, root: nn.Module) -> Model:
+        """Return what is known of a module, if that is still true."""
+        model = _models.get(root)
+        if model is None or any(tuple(b.values()) != was for b, was in model._layout):
+            model = cls(root)
+            _models.put(root, model)
+        return model
+
+    def __contains__(self, module: nn.Module) -> bool:
+        return module in self._below or module is self._root()
+
+    def fill(
+        self,
+        chain: ParametrizationList,
+        values: Entries,
+        *,
+        grad: bool,
+        everywhere: bool,
+        hand_out: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor | None:
+        """Compute a value with all of its group that are out of date, or do nothing.
+
+        ``everywhere``: also where a batch does not pay. ``hand_out`` turns a value into
+        what is stored.
+        """
+        if is_out_of_the_ordinary():
+            return None
+        group = self.group_of(chain, everywhere=everywhere)
+        members, rows = ready(group, values, grad=grad)
+        place = next((i for i, m in enumerate(members) if m.chain is chain), None)
+        if place is None or not is_enough(members, everywhere=everywhere):
+            return None
+        epochs = [member.chain.__dict__["_epoch"] for member in members]
+        with trackable():
+            found = _evaluate(members[0], rows, grad=grad)
+        if found is None:
+            return None
+        found = found if hand_out is None else tuple(map(hand_out, found))
+        autocast = autocast_of(found[0])
+        for (chains, name, chain, _), row, epoch, value in zip(
+            members, rows, epochs, found, strict=True
+        ):
+            # no stamp afterwards: another thread's change shows in the versions
+            entry = value, chain, chains._modules, chain.__dict__, epoch, autocast, row
+            values.setdefault(chains, {})[name] = Entry._make(entry)
+        return found[place]
+
+    def group_of(self, chain: ParametrizationList, *, everywhere: bool) -> Group:
+        """Return the tensors that are evaluated along with this one, and itself."""
+        kind = kind_of(chain)
+        if kind is None or not (everywhere or pays(kind)):
+            return []
+        for _ in range(2):
+            groups = self._groups.get(everywhere)
+            if groups is None:
+                groups = self._groups[everywhere] = self._grouped(everywhere=everywhere)
+            group = groups.get(chain, [])
+            if not group or any(m.chain is chain and m.kind is kind for m in group):
+                return group
+            self._groups.clear()  # made for what it was before a change
+        return []
+
+    def _grouped(self, *, everywhere: bool) -> dict[ParametrizationList, Group]:
+        kinds: dict[Likeness, Group] = {}
+        groups: dict[ParametrizationList, Group] = {}
+        for chains in self._hosts:
+            for name, chain in _chains_in(chains):
+                kind = kind_of(chain)
+                if kind is not None and (everywhere or pays(kind)):
+                    group = kinds.get(kind.likeness, [])
+                    if len(group) >= max(2, BATCH // max(1, kind.size)):
+                        group = []  # the other one is full
+                    group.append(Member(chains, name, chain, kind))
+                    groups[chain] = kinds[kind.likeness] = group
+        return groups
+
+
+_models: Notes[Model] = Notes()
+
+
+def _chains_in(chains: nn.Module) -> Iterator[tuple[str, ParametrizationList]]:
+    """Yield name and chain of the tensors that we parametrized; torch may have some."""
+    for name, chain in chains._modules.items():
+        if isinstance(chain, ParametrizationList):
+            yield name, chain
+
+
+def pays(kind: Kind) -> bool:
+    """Tell whether a batch of many is faster than one tensor after the other."""
+    registry, name = kind.places[0]
+    tensor: Any = registry[name]
+    return kind.size <= PAYS[kind.foreach][1] and tensor.is_cpu
+
+
+def is_enough(members: Group, *, everywhere: bool) -> bool:
+    """Tell whether a batch of these is faster than one tensor after the other."""
+    if everywhere or not members:
+        return len(members) > 1
+    return len(members) >= PAYS[members[0].kind.foreach][0]
+
+
+def is_out_of_the_ordinary() -> bool:
+    """Tell whether tensors may be other than they look, or their uses are watched."""
+    return bool(
+        transform_level() is not None
+        or forward_ad._current_level >= 0
+        or dispatch_modes()
+        or tracing_state() is not None
+        or GLOBAL_HOOKS
+        or GLOBAL_PRE_HOOKS
+    )
+
+
+def ready(group: Group, values: Entries, *, grad: bool) -> tuple[Group, Rows]:
+    """Return the members that have no current value, with what they compute from."""
+    members: Group = []
+    rows: Rows = []
+    for member in group:
+        chains, name, chain, kind = member
+        state = chain.__dict__
+        if (
+            state["_kind"] is not kind  # changed since
+            or chains._modules.get(name) is not chain
+            or (state["_special"] and not _is_only_moving(chain))
+            or (not grad and state["_memo"] is not None)
+        ):
+            continue
+        entry = values.get(chains, _NONE).get(name)
+        if (entry is None or not entry.is_current(chain)) and (row := row_of(kind)):
+            members.append(member)
+            rows.append(row)
+    return members, rows
+
+
+_NONE: dict[str, Entry] = {}
+
+
+def _is_only_moving(chain: ParametrizationList) -> bool:
+    return not chain._overrides and is_unhooked(chain)
+
+
+def _evaluate(member: Member, rows: Rows, *, grad: bool) -> tuple[Tensor, ...] | None:
+    """Return the values of chains like this one, a row of tensors for each."""
+    stacks = stacked(rows)
+    if stacks is None:
+        return None
+
+    def value(*tensors: Tensor) -> Tensor:
+        twin = twin_of(member.chain, tensors)
+        claim(twin)  # a map may ask for the chain that it is in
+        return twin.compute(*twin.originals())
+
+    compute = batched(member.kind, value)
+    if grad and any(place[4] for place in rows[0]):
+        return keeping(compute, stacks, rows)
+    return compute(*stacks).unbind()

@@ -1,0 +1,147 @@
+"""Tensors of equal chains in stacks, and what computes with them.
+
+Note [Backward passes of a batch]
+    Two losses may use two weights of one batch, and be differentiated one after the
+    other. The first backward pass would free the graph that the second one needs. So
+    `_Kept` keeps the graph of the maps to itself while any value is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .chain import ParametrizationList
+from .entry import PLAIN, Registry, tensors_of
+from .kinds import Kind
+
+# What an `Entry` has of the tensors of a chain
+Row = tuple[tuple[Registry, str, Tensor, int, bool], ...]
+Rows = list[Row]
+
+
+def row_of(kind: Kind) -> Row | None:
+    """Return the tensors of a chain as an `Entry` has them, if they have versions."""
+    row: list[tuple[Registry, str, Tensor, int, bool]] = []
+    for registry, name in kind.places:
+        tensor: Any = registry[name]
+        if type(tensor) not in PLAIN or tensor.is_inference():
+            return None
+        row.append((registry, name, tensor, tensor._version, tensor.requires_grad))
+    return tuple(row)
+
+
+def stacked(rows: Rows) -> list[Tensor] | None:
+    """Stack the tensors in each place, if they are as alike as they were."""
+    stacks: list[Tensor] = []
+    for column in zip(*rows, strict=True):
+        tensors = [tensor for _, _, tensor, _, _ in column]
+        wanted, dtype = column[0][4], tensors[0].dtype
+        # written through `.data`, or frozen apart
+        if any(place[4] is not wanted for place in column) or any(
+            tensor.dtype is not dtype for tensor in tensors
+        ):
+            return None
+        try:
+            with torch.no_grad():
+                stacks.append(torch.stack(tensors))
+        except RuntimeError:  # the same, in shape or device
+            return None
+    return stacks
+
+
+def batched(kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of the tensors of one chain take stacks of them."""
+    return function if kind.foreach == "stack" else torch.func.vmap(function)
+
+
+def twin_of(chain: ParametrizationList, tensors: tuple[Tensor, ...]) -> Any:
+    """Return a chain like another one, with these tensors for its own."""
+    twin: Any = _hollow(chain)
+    for (registry, name, _), tensor in zip(
+        list(tensors_of(twin)), tensors, strict=True
+    ):
+        cast("dict[str, Tensor]", registry)[name] = tensor
+    return twin
+
+
+def _hollow(module: nn.Module) -> nn.Module:
+    """Copy a tree of modules whose tensors can be replaced."""
+    twin = module.__new__(type(module))
+    state = module.__dict__
+    twin.__dict__.update(
+        state,
+        _parameters=state["_parameters"].copy(),
+        _buffers=state["_buffers"].copy(),
+        _modules={
+            name: None if child is None else _hollow(child)
+            for name, child in state["_modules"].items()
+        },
+    )
+    return twin
+
+
+def keeping(
+    compute: Callable[..., Tensor], stacks: list[Tensor], rows: Rows
+) -> tuple[Tensor, ...]:
+    """Compute values that any number of backward passes can go through."""
+    wanted = [place[4] for place in rows[0]]
+    leaves = [
+        stack.requires_grad_(want) for stack, want in zip(stacks, wanted, strict=True)
+    ]
+    value = compute(*leaves)
+    if not value.requires_grad:
+        return value.unbind()
+    tensors = [place[2] for row in rows for place in row if place[4]]
+    return cast(
+        "tuple[Tensor, ...]", _Kept.apply((compute, leaves, value, wanted), *tensors)
+    )
+
+
+class _Kept(torch.autograd.Function):
+    """The values of a graph that stays. See Note [Backward passes of a batch].
+
+    A value that has no gradient gives none to what it was computed from.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, graph: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.graph = graph
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        return graph[2].detach().unbind()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        compute, leaves, value, wanted = ctx.graph
+        zero = torch.zeros_like(value[0])
+        G = torch.stack([zero if grad is None else grad for grad in grads])
+        again = torch.is_grad_enabled()  # for derivatives of derivatives
+        if again:
+            columns = iter(_columns(ctx.saved_tensors, sum(wanted)))
+            pairs = zip(leaves, wanted, strict=True)
+            leaves = [next(columns) if want else leaf for leaf, want in pairs]
+            value = compute(*leaves)
+        found: Any = torch.autograd.grad(
+            value,
+            [leaf for leaf, want in zip(leaves, wanted, strict=True) if want],
+            G,
+            retain_graph=True,
+            create_graph=again,
+            allow_unused=True,
+        )
+        nothing = [None] * len(grads)
+        rows = zip(*(nothing if g is None else g.unbind() for g in found), strict=True)
+        return None, *(
+            None if grad is None else g
+            for grad, row in zip(grads, rows, strict=True)
+            for g in row
+        )
+
+
+def _columns(tensors: tuple[Tensor, ...], count: int) -> list[Tensor]:
+    """Stack tensors that lie row by row."""
+    return [torch.stack(tensors[place::count]) for place in range(count)]

@@ -1,0 +1,284 @@
+"""Gradient accumulation with one backward pass of each map."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
+
+import holdfast
+from holdfast import maps
+from support import Sine
+
+MICRO = 8
+both_checkpoints = pytest.mark.parametrize("reentrant", [True, False])
+
+
+class Counted(torch.autograd.Function):
+    """The sine, which counts forward and backward passes."""
+
+    passes: list[str] = []  # noqa: RUF012  # of the class, on purpose
+
+    @staticmethod
+    def forward(ctx, X: Tensor) -> Tensor:
+        Counted.passes.append("forward")
+        ctx.save_for_backward(X)
+        return X.sin()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        Counted.passes.append("backward")
+        return grad * ctx.saved_tensors[0].cos()
+
+
+class Map(Sine):
+    def forward(self, X: Tensor) -> Tensor:
+        return Counted.apply(X)
+
+
+@pytest.fixture(autouse=True)
+def _no_passes():
+    Counted.passes.clear()
+
+
+def sine_model() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    for layer in model:
+        holdfast.register_parametrization(layer, "weight", Map())
+    Counted.passes.clear()
+    return model
+
+
+def mixed_model() -> nn.Sequential:
+    recipes = [holdfast.orthogonal] * 5 + [holdfast.weight_norm, nn.Module.train]
+    model = nn.Sequential(*(recipe(nn.Linear(4, 4)) for recipe in recipes))
+    for p in model.parameters():
+        p.data.add_(torch.randn_like(p) / 3)
+    return model
+
+
+def micro_batches() -> Tensor:
+    return torch.randn(MICRO, 3, 4)
+
+
+def train(model: nn.Module, batches: Tensor) -> None:
+    for x in batches:
+        model(x).square().sum().backward()
+
+
+def gradients(model: nn.Module) -> list[Tensor | None]:
+    return [p.grad for p in model.parameters()]
+
+
+def test_each_map_runs_once_forward_and_once_backward():
+    model = sine_model()
+    with holdfast.accumulate(model):
+        train(model, micro_batches())
+        assert Counted.passes == ["forward"] * 2
+    assert sorted(Counted.passes) == ["backward"] * 2 + ["forward"] * 2
+
+
+def test_control_without_the_scope_each_runs_for_every_micro_batch():
+    model = sine_model()
+    train(model, micro_batches())
+    assert len(Counted.passes) == 4 * MICRO
+
+
+@pytest.mark.parametrize("foreach", [True, False, None])
+@pytest.mark.parametrize("around", [False, True])
+def test_the_gradients_are_those_of_plain_backward_passes(foreach, around):
+    model, batches = mixed_model().double(), micro_batches().double()
+    twin = copy.deepcopy(model)
+    train(twin, batches)
+    with holdfast.cached() if around else holdfast.remember(True):
+        _ = [layer.weight for layer in model]
+        with holdfast.accumulate(model, foreach=foreach):
+            train(model, batches)
+    assert_close(gradients(model), gradients(twin))
+
+
+def test_a_weight_that_is_not_used_has_no_gradient():
+    model = mixed_model()
+    with holdfast.accumulate(model, foreach=True):
+        train(model[:2], micro_batches())
+    found = [p.grad is not None for p in model.parameters()]
+    assert found == [True] * 4 + [False] * (len(found) - 4)
+
+
+def test_steps_inside_the_scope():
+    model, batches = mixed_model(), micro_batches()
+    twin = copy.deepcopy(model)
+
+    def run(model: nn.Module) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for half in batches.chunk(2):
+            optimizer.zero_grad()
+            train(model, half)
+            optimizer.step()
+
+    with holdfast.accumulate(model):
+        run(model)
+    run(twin)
+    assert_close(list(model.parameters()), list(twin.parameters()))
+
+
+def test_flush_and_clip():
+    model, batches = mixed_model(), micro_batches()
+    twin = copy.deepcopy(model)
+    with holdfast.accumulate(model) as scope:
+        train(model, batches)
+        scope.flush()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+    train(twin, batches)
+    nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
+    assert_close(gradients(model), gradients(twin))
+
+
+def test_retain_graph_and_several_losses():
+    model, x = sine_model(), torch.randn(3, 4)
+    twin = copy.deepcopy(model)
+
+    def run(model: nn.Module) -> None:
+        y = model(x)
+        y.sum().backward(retain_graph=True)
+        y.square().sum().backward()
+
+    with holdfast.accumulate(model):
+        run(model)
+    run(twin)
+    assert_close(gradients(model), gradients(twin))
+
+
+def test_a_penalty_on_gradients_of_the_input():
+    model, twin = (mixed := mixed_model().double()), copy.deepcopy(mixed)
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+
+    def run(model: nn.Module) -> None:
+        (slope,) = torch.autograd.grad(model(x).sin().sum(), x, create_graph=True)
+        slope.square().sum().backward()
+
+    with holdfast.accumulate(model):
+        run(model)
+        run(model)
+    run(twin)
+    run(twin)
+    assert_close(gradients(model), gradients(twin))
+
+
+def test_scaled_losses():
+    model, batches = mixed_model(), micro_batches()
+    twin = copy.deepcopy(model)
+
+    def run(model: nn.Module) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        with holdfast.accumulate(model) if model is not twin else holdfast.cached():
+            for x in batches:
+                scaler.scale(model(x).square().sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    run(model)
+    run(twin)
+    assert_close(list(model.parameters()), list(twin.parameters()))
+
+
+@both_checkpoints
+def test_each_map_runs_once_around_checkpoints(reentrant):
+    model, batches = sine_model(), micro_batches().requires_grad_()
+    twin = copy.deepcopy(model)
+
+    def run(model: nn.Module) -> None:
+        for x in batches:
+            y = checkpoint(model, x, use_reentrant=reentrant)
+            y.square().sum().backward()
+
+    with holdfast.accumulate(model):
+        run(model)
+    assert Counted.passes.count("backward") == 2
+    run(twin)
+    assert_close(gradients(model), gradients(twin))
+
+
+def test_an_exception_leaves_no_gradient_and_nothing_behind():
+    model, batches = sine_model(), micro_batches()
+
+    def fail() -> None:
+        with holdfast.accumulate(model):
+            train(model, batches)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    originals = [layer.parametrizations.weight.original for layer in model]
+    assert [X.grad for X in originals] == [None, None]
+    model.zero_grad()
+    with holdfast.accumulate(model):
+        train(model, batches)
+    twin = copy.deepcopy(model)
+    twin.zero_grad()
+    train(twin, batches)
+    assert_close(gradients(model), gradients(twin))
+
+
+def test_a_backward_pass_after_the_scope_is_refused():
+    model = sine_model()
+    with holdfast.accumulate(model):
+        loss = model(torch.randn(2, 4)).sum()
+    with pytest.raises(RuntimeError, match="inside the scope"):
+        loss.backward()
+
+
+def test_reading_without_gradients_and_frozen_weights():
+    model = sine_model()
+    model[0].parametrizations.weight.original.requires_grad_(False)
+    with holdfast.accumulate(model):
+        with torch.no_grad():
+            assert not model[1].weight.requires_grad
+        assert not model[0].weight.requires_grad
+        assert model[1].weight.is_leaf
+        train(model, micro_batches())
+    assert model[0].parametrizations.weight.original.grad is None
+    assert model[1].parametrizations.weight.original.grad is not None
+
+
+def test_an_assignment_inside_the_scope_is_seen():
+    model = sine_model()
+    with holdfast.accumulate(model):
+        _ = model[0].weight
+        model[0].weight = torch.full((4, 4), 0.5)
+        assert_close(model[0].weight, torch.full((4, 4), 0.5))
+
+
+def test_it_decorates_functions():
+    model, batches = sine_model(), micro_batches()
+    holdfast.accumulate(model)(train)(model, batches)
+    assert len(Counted.passes) == 4
+
+
+def test_moving_state_moves_with_every_micro_batch():
+    model = nn.Sequential(*(holdfast.spectral_norm(nn.Linear(4, 4)) for _ in range(3)))
+    for p in model.parameters():
+        p.data.add_(torch.randn_like(p))
+    twin, batches = copy.deepcopy(model), micro_batches()
+    with holdfast.accumulate(model, foreach=True):
+        train(model, batches)
+    train(twin, batches)
+    assert_close(gradients(model), gradients(twin))
+    assert_close(list(model.buffers()), list(twin.buffers()))
+
+
+def test_stacks_of_structured_weights_too():
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    for layer in model:
+        holdfast.register_parametrization(layer, "weight", maps.Symmetric())
+        holdfast.register_parametrization(layer, "weight", maps.MatrixExp())
+    twin, batches = copy.deepcopy(model), micro_batches() / 9
+    with holdfast.accumulate(model):
+        train(model, batches)
+    train(twin, batches)
+    assert_close(gradients(model), gradients(twin))
