@@ -17,7 +17,7 @@ PLAIN: tuple[Shape, ...] = ((4, 4), (5, 3), (3, 5))
 ROUNDED = {
     "huge": "of an angle of 1e18 rounding leaves no digit, and of I + 1e18 A no I"
 }
-OVERFLOW = {"huge": "products of numbers of 1e18 exceed single precision"}
+OVERFLOW = {"huge in single": "products of numbers of 1e18 exceed single precision"}
 
 
 def mask(shape: Shape) -> Tensor:

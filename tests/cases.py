@@ -302,10 +302,24 @@ CASES = (
 )
 
 
+_SINGLE = (torch.float32, torch.complex64)
+
+
 def settings(
-    case: Case, dtypes: Sequence[torch.dtype], shapes: Sequence[Shape]
+    case: Case,
+    dtypes: Sequence[torch.dtype],
+    shapes: Sequence[Shape],
+    law: str = "",
 ) -> list[tuple[Shape, torch.dtype]]:
-    """Return a case's own shapes and types among the given ones."""
+    """Return a case's own shapes and types among the given ones.
+
+    Those that an exception of the law is about are left out: all of them, or with
+    "in single" after the law's name those of single precision.
+    """
+    if law in case.exceptions:
+        return []
+    if f"{law} in single" in case.exceptions:
+        dtypes = [dtype for dtype in dtypes if dtype not in _SINGLE]
     return [
         (shape, dtype)
         for shape in case.shapes
@@ -328,7 +342,7 @@ def over(
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         def run(case: Case, **fixtures: object) -> None:
-            for shape, dtype in settings(case, dtypes, shapes):
+            for shape, dtype in settings(case, dtypes, shapes, law):
                 try:
                     test(case=case, shape=shape, dtype=dtype, **fixtures)
                 except Exception as error:
@@ -342,7 +356,7 @@ def over(
         covered = [
             case
             for case in CASES
-            if law not in case.exceptions and settings(case, dtypes, shapes)
+            if settings(case, dtypes, shapes, law)
             if not only or case.name in only
         ]
         assert len(covered) >= len(only), "a law must not run over nothing"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -194,6 +195,16 @@ def test_a_placeholder_gets_its_values_from_the_state_dict():
     assert torch.equal(twin.mask, mask)
 
 
+@pytest.mark.parametrize("kind", [maps.Sinkhorn, maps.NorthwestCorner])
+def test_sums_of_many_rows_are_there_before_the_state_dict(kind):
+    rows, columns = torch.arange(1.0, 301), torch.full((310,), 300 * 301 / 620)
+    twin = maps.from_spec(json.loads(json.dumps(kind(rows, columns).spec())))
+    assert torch.equal(twin.rows, rows)
+    layer = nn.Linear(310, 300)
+    holdfast.register_parametrization(layer, "weight", twin)
+    assert sets.TransportPolytope(rows, columns).contains(layer.weight)
+
+
 # ---- What no data can describe ------------------------------------------------------
 
 
@@ -305,9 +316,16 @@ REFUSED = {
     "too many values": (
         {
             "map": "Mask",
-            "mask": {"shape": [999], "dtype": "bool", "values": [True] * 999},
+            "mask": {"shape": [3, 99], "dtype": "bool", "values": [True] * 297},
         },
-        r"`spec.mask.values`: expected a list of 999 numbers, 256 at most",
+        r"`spec.mask.values`: expected a list of 297 numbers, 256 at most",
+    ),
+    "too many values of a vector": (
+        {
+            "map": "Mask",
+            "mask": {"shape": [4097], "dtype": "bool", "values": [True] * 4097},
+        },
+        r"`spec.mask.values`: expected a list of 4097 numbers, 4096 at most",
     ),
     "values of another type": (
         {"map": "Mask", "mask": {"shape": [1], "dtype": "bool", "values": [1]}},
@@ -323,7 +341,11 @@ REFUSED = {
     ),
     "large": (
         {"map": "Mask", "mask": {"shape": [2**16, 2**16], "dtype": "bool"}},
-        "`spec.mask.shape` makes 4294967296 entries, expected at most 2147483648",
+        "`spec.mask.shape` makes 4294967296 bytes, expected at most 2147483648",
+    ),
+    "large in bytes": (
+        {"map": "Mask", "mask": {"shape": [2**15, 2**15], "dtype": "complex128"}},
+        "`spec.mask.shape` makes 17179869184 bytes",
     ),
     "large and empty": (
         {"map": "Mask", "mask": {"shape": [2**62, 2**62, 0], "dtype": "bool"}},
@@ -332,12 +354,15 @@ REFUSED = {
     "large together": (
         {
             "map": "Several",
-            "links": 3 * [{"map": "Mask", "mask": {"shape": [2**30], "dtype": "bool"}}],
+            "links": [
+                {"map": "Mask", "mask": {"shape": [n], "dtype": "bool"}}
+                for n in (2, 2**31)
+            ],
         },
-        r"`spec.links\[2\].mask.shape` makes 3221225472 entries",
+        r"`spec.links\[1\].mask.shape` makes 2147483650 bytes",
     ),
     "deep": (deep(100_000), "`spec` is nested deeper than 32"),
-    "long": ({"map": "Several", "links": 5000 * [SKEW]}, "at most 4096"),
+    "long": ({"map": "Several", "links": 20_000 * [SKEW]}, "at most 16384"),
     "a type that is nowhere": (
         {"map": "Unresolved", "dim": 0},
         "`spec`: the annotations of `Unresolved` cannot be read: .*Nowhere",
@@ -375,6 +400,70 @@ def test_a_constructor_that_fails_is_named():
     message = "`spec`: `Refusing` refuses its arguments: .*zero"
     with pytest.raises(SpecError, match=message):
         maps.from_spec({"map": "Refusing", "count": 0}, also=[Refusing])
+
+
+def specs_within(data: Any) -> list[dict[str, Any]]:
+    """Return every dictionary of a spec that describes a map, a set or a tensor."""
+    below = data.values() if isinstance(data, dict) else data
+    if not isinstance(data, dict | list):
+        return []
+    inner = [found for value in below for found in specs_within(value)]
+    return [data, *inner] if isinstance(data, dict) else inner
+
+
+def hostile(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what must be refused in the place of a spec, and in each place within."""
+    for i in range(len(specs_within(spec))):
+        for name, change in CHANGES.items():
+            twin = copy.deepcopy(spec)
+            place = specs_within(twin)[i]
+            if change(place):
+                yield f"{name} in place {i}", twin
+
+
+def _renamed(place: dict[str, Any]) -> bool:
+    kind = next((kind for kind in ("map", "set") if kind in place), "dtype")
+    place[kind] += "y"
+    return True
+
+
+def _extended(place: dict[str, Any]) -> bool:
+    place["training"] = False
+    return True
+
+
+def _retyped(place: dict[str, Any]) -> bool:
+    """Replace every argument by what no argument is."""
+    keys = place.keys() - {"map", "set", "dtype"}
+    place.update({key: {"a": [1.5, None]} for key in keys})
+    return bool(keys)
+
+
+def _enlarged(place: dict[str, Any]) -> bool:
+    """Make numbers and shapes absurdly large."""
+    keys = [k for k, v in place.items() if type(v) in (int, float)]
+    place.update(dict.fromkeys(keys, 10**30))
+    if "shape" in place:
+        place["shape"] = [2**40, *place["shape"]]
+    return bool(keys) or "shape" in place
+
+
+CHANGES = {
+    "another name": _renamed,
+    "an argument too many": _extended,
+    "another type": _retyped,
+    "an absurd size": _enlarged,
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_no_spec_of_the_table_can_be_spoilt_unnoticed(case):
+    for link in case.make(case.shapes[0]):
+        spoilt = dict(hostile(link.spec()))
+        assert len(spoilt) >= 2
+        for name, spec in spoilt.items():
+            with pytest.raises(SpecError):
+                pytest.fail(f"{name}: {read(spec)} from {spec}")
 
 
 NAMES = st.sampled_from([*maps.__all__, *(cls.__name__ for cls in OWN), "Nothing"])

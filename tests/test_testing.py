@@ -202,6 +202,53 @@ def test_a_shape_that_the_map_refuses_is_refused():
         check_parametrization(maps.Householder(), (3, 3), dtype=torch.complex64)
 
 
+class Outer(holdfast.Parametrization):
+    """A user's map of two vectors."""
+
+    def forward(self, u, v):
+        return u.unsqueeze(-1) * v.unsqueeze(-2)
+
+
+class Halves(holdfast.Parametrization):
+    """A user's map of two originals, with a right inverse."""
+
+    def forward(self, A, B):
+        return A + B
+
+    def right_inverse(self, weight):
+        return weight / 2, weight / 2
+
+
+class OnDiagonal(holdfast.Parametrization):
+    """A user's map that changes the shape."""
+
+    codomain = sets.DiagonalMatrices()
+
+    def bind(self, weight):
+        if weight.ndim < 2 or weight.shape[-1] != weight.shape[-2]:
+            raise InvalidTensorError("Expected square matrices.")
+
+    def forward(self, X):
+        return torch.diag_embed(X)
+
+    def right_inverse(self, weight):
+        return weight.diagonal(dim1=-2, dim2=-1).contiguous()
+
+
+@pytest.mark.parametrize("own", [Halves, OnDiagonal])
+def test_maps_of_several_originals_and_of_other_shapes_pass(own):
+    verdict = check_parametrization(own(), (3, 3))
+    assert {outcome.status for outcome in verdict.outcomes} == {"pass"}
+
+
+def test_several_originals_need_a_right_inverse():
+    message = "`Outer` takes 2 tensors, and `Outer` has no right inverse"
+    with pytest.raises(InvalidTensorError, match=message):
+        check_parametrization(Outer(), (3, 4))
+    with pytest.raises(TypeError, match="missing 1 required"):
+        holdfast.register_parametrization(nn.Linear(4, 3), "weight", Outer())
+
+
 def test_a_map_that_takes_special_tensors_has_to_follow_another():
     with pytest.raises(NotInSetError, match="`Cayley` takes SkewMatrices.* as a list"):
         check_parametrization(maps.Cayley(), (3, 3))

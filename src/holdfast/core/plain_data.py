@@ -23,9 +23,16 @@ DTYPES: dict[str, torch.dtype] = {
     )
 }
 
-# A tensor of so many entries is written down with its values, a larger one without:
-# they are in the state dict.
-MOST_VALUES = 256
+_MOST_VALUES, _LONGEST_VECTOR = 256, 4096
+
+
+def most_values(ndim: int) -> int:
+    """Return how many entries are written down; of more, the state dict has the values.
+
+    A vector may be longer: what a map takes for each row or column, such as their sums,
+    it may have to check before a state dict comes.
+    """
+    return _LONGEST_VECTOR if ndim < 2 else _MOST_VALUES
 
 
 def constructor(cls: type) -> Iterator[inspect.Parameter]:
@@ -84,7 +91,7 @@ def plain(value: Any, place: str) -> object:
 def _tensor(value: Tensor, place: str) -> dict[str, object]:
     """Return shape and dtype of a tensor, and the values of a small one."""
     data = {"shape": list(value.shape), "dtype": plain(value.dtype, place)}
-    small = value.numel() <= MOST_VALUES and not value.is_meta
+    small = value.numel() <= most_values(value.ndim) and not value.is_meta
     if small and not value.is_complex() and bool(torch.isfinite(value).all()):
         data["values"] = value.detach().flatten().tolist()
     return data

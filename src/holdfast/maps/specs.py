@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -19,14 +19,14 @@ from torch import Tensor
 
 from .. import sets
 from ..core.parametrization import Parametrization
-from ..core.plain_data import DTYPES, MOST_VALUES, constructor, key_of
+from ..core.plain_data import DTYPES, constructor, key_of
 from ..errors import SpecError, did_you_mean
 from ..sets.constraint import Constraint
+from .spec_values import WrongType, choice, filled, named, refuse_more, scalar
 
 _DEEPEST = 32
-_MOST_ENTRIES = 4096
-_MOST_ELEMENTS = 2**31
-_LARGEST_NUMBER = 2**63
+_MOST_ENTRIES = 2**14
+_MOST_BYTES = 2**31
 
 _SCALARS = bool | int | float | str | None
 
@@ -40,9 +40,9 @@ def from_spec(
         spec: the name of the class under ``"map"``, and its arguments by name. A map
             among these has a spec of its own, a set one with its name under ``"set"``,
             and a tensor is ``{"shape": [2, 3], "dtype": "bool"}``, with a flat list of
-            ``"values"`` if it is small. One without becomes zeros, and gets its values
-            when a state dict is loaded. An argument that is itself called ``map``
-            stands under ``"map_"``.
+            ``"values"`` if it has at most 256, or 4096 as a vector. One without becomes
+            zeros, and gets its values when a state dict is loaded. An argument that is
+            itself called ``map`` stands under ``"map_"``.
         also: classes of your own that the spec may name, beside those of
             `holdfast.maps`.
 
@@ -100,26 +100,12 @@ def _check_size(spec: object) -> None:
         for value in level:
             if isinstance(value, dict | list):
                 count += len(value)
-                _refuse_more("`spec` has", count, _MOST_ENTRIES, "entries")
+                refuse_more("`spec` has", count, _MOST_ENTRIES, "entries")
                 below += value.values() if isinstance(value, dict) else value
         level = below
         if not level:
             return
     raise SpecError(f"`spec` is nested deeper than {_DEEPEST}. No map is.")
-
-
-def _refuse_more(what: str, count: int, limit: int, unit: str) -> None:
-    if count > limit:
-        raise SpecError(f"{what} {count} {unit}, expected at most {limit}.")
-
-
-class _WrongType(SpecError):
-    """A value of another type than the constructor's, at a place in the spec."""
-
-    def __init__(self, place: str, expected: str, data: object, hint: str = "") -> None:
-        self.place = place
-        got = f"`{data:.80}`" if isinstance(data, str) else type(data).__name__
-        super().__init__(f"`{place}`: expected {expected}. Got {got}.{hint}")
 
 
 @dataclass
@@ -128,18 +114,18 @@ class _Reader:
 
     Attributes:
         tables: the classes that may be named, by kind.
-        elements: how many entries the tensors have so far.
+        size: how many bytes the tensors have so far.
     """
 
     tables: Mapping[str, Mapping[str, type]]
-    elements: int = 0
+    size: int = 0
 
     def instance(self, data: object, kind: str, place: str) -> object:
         """Return the map or set that a dictionary describes."""
         known = self.tables[kind]
         name = data.get(kind) if isinstance(data, dict) else None
         if not isinstance(data, dict) or not isinstance(name, str):
-            raise _WrongType(
+            raise WrongType(
                 place, f'a dictionary with the name of a {kind} as "{kind}"', data
             )
         if name not in known:
@@ -185,7 +171,7 @@ class _Reader:
         if origin in (Union, UnionType):
             return self._one_of(data, get_args(hint), place)
         if origin is Literal:
-            return _choice(data, get_args(hint), place)
+            return choice(data, get_args(hint), place)
         if origin in (tuple, list, Sequence):
             return self._several(data, hint, place)
         if origin is Tensor:
@@ -195,8 +181,8 @@ class _Reader:
             made = self.instance(data, kind, place)
             if isinstance(made, origin):
                 return made
-            raise _WrongType(place, _named(hint), made)
-        return _scalar(data, hint, place)
+            raise WrongType(place, named(hint), made)
+        return scalar(data, hint, place)
 
     def _one_of(self, data: object, hints: Sequence[Any], place: str) -> object:
         """Try each type in turn; an error from further inside tells more."""
@@ -207,18 +193,18 @@ class _Reader:
             except SpecError as error:
                 refusals.append(error)
         for error in refusals:
-            if not isinstance(error, _WrongType) or error.place != place:
+            if not isinstance(error, WrongType) or error.place != place:
                 raise error
-        raise _WrongType(place, " or ".join(map(_named, hints)), data)
+        raise WrongType(place, " or ".join(map(named, hints)), data)
 
     def _several(self, data: object, hint: Any, place: str) -> Sequence[object]:  # noqa: ANN401
         if not isinstance(data, list):
-            raise _WrongType(place, "a list", data)
+            raise WrongType(place, "a list", data)
         hints = get_args(hint) or (_SCALARS, ...)
         if get_origin(hint) is not tuple or hints[-1] is ...:
             hints = (hints[0],) * len(data)
         if len(hints) != len(data):
-            raise _WrongType(place, f"a list of {len(hints)}", data)
+            raise WrongType(place, f"a list of {len(hints)}", data)
         pairs = enumerate(zip(data, hints, strict=True))
         read = [self.value(x, each, f"{place}[{i}]") for i, (x, each) in pairs]
         return read if get_origin(hint) is list else tuple(read)
@@ -226,39 +212,21 @@ class _Reader:
     def _tensor(self, data: object, place: str) -> Tensor:
         """Return zeros in the place of a tensor that a state dict will bring."""
         if not isinstance(data, dict) or set(data) - {"values"} != {"shape", "dtype"}:
-            raise _WrongType(place, 'a dictionary of "shape" and "dtype"', data)
+            raise WrongType(place, 'a dictionary of "shape" and "dtype"', data)
         shape = self.value(data["shape"], tuple[int, ...], f"{place}.shape")
         assert isinstance(shape, tuple)
         if any(n < 0 for n in shape):
             raise SpecError(f"`{place}.shape` has a negative size in {shape}.")
-        dtype = DTYPES[_choice(data["dtype"], tuple(DTYPES), f"{place}.dtype")]
+        dtype = DTYPES[choice(data["dtype"], tuple(DTYPES), f"{place}.dtype")]
         # sizes next to a zero count too: torch multiplies them for the strides
-        self.elements += math.prod(max(1, n) for n in shape)
-        _refuse_more(f"`{place}.shape` makes", self.elements, _MOST_ELEMENTS, "entries")
+        self.size += dtype.itemsize * math.prod(max(1, n) for n in shape)
+        refuse_more(f"`{place}.shape` makes", self.size, _MOST_BYTES, "bytes")
         if "values" in data:
-            return _filled(data["values"], shape, dtype, f"{place}.values")
+            return filled(data["values"], shape, dtype, f"{place}.values")
         try:
             return torch.zeros(shape, dtype=dtype)
         except RuntimeError as error:
             raise SpecError(f"`{place}`: there is no room for {shape}.") from error
-
-
-def _filled(
-    data: object, shape: tuple[int, ...], dtype: torch.dtype, place: str
-) -> Tensor:
-    """Return a small tensor with the values that are written down."""
-    count = math.prod(shape)
-    if not isinstance(data, list) or len(data) != count or count > MOST_VALUES:
-        raise _WrongType(
-            place, f"a list of {count} numbers, {MOST_VALUES} at most", data
-        )
-    hint = bool if dtype == torch.bool else float if dtype.is_floating_point else int
-    for i, value in enumerate(data):
-        _scalar(value, hint, f"{place}[{i}]")
-    try:
-        return torch.tensor(data, dtype=dtype).reshape(shape)
-    except (RuntimeError, OverflowError) as error:
-        raise SpecError(f"`{place}`: {error}") from None
 
 
 def _hints(cls: type, place: str) -> dict[str, Any]:
@@ -269,47 +237,3 @@ def _hints(cls: type, place: str) -> dict[str, Any]:
             f"`{place}`: the annotations of `{cls.__name__}` cannot be read: {error}. "
             "Import what they name at run time."
         ) from error
-
-
-def _choice(data: object, choices: Sequence[Any], place: str) -> Any:  # noqa: ANN401
-    """Return one of a few given values."""
-    for choice in choices:
-        if type(choice) is type(data) and choice == data:
-            return choice
-    if not isinstance(data, str):
-        raise _WrongType(place, " or ".join(map(repr, choices)), data)
-    words = [choice for choice in choices if isinstance(choice, str)]
-    raise _WrongType(place, "a known name", data, did_you_mean(data, words))
-
-
-# What a value of these types looks like in JSON.
-_SCALAR_TYPES: dict[object, Callable[[object], bool]] = {
-    NoneType: lambda data: data is None,
-    bool: lambda data: isinstance(data, bool),
-    str: lambda data: isinstance(data, str),
-    int: lambda data: isinstance(data, int) and not isinstance(data, bool),
-    float: lambda data: isinstance(data, int | float) and not isinstance(data, bool),
-}
-
-
-def _scalar(data: object, hint: Any, place: str) -> object:  # noqa: ANN401
-    """Return a number, a string, a dtype or None; a float may be an integer."""
-    if hint is torch.dtype:
-        return DTYPES[_choice(data, tuple(DTYPES), place)]
-    fits = _SCALAR_TYPES.get(NoneType if hint is None else hint)
-    if fits is None:
-        raise SpecError(
-            f"`{place}`: no data stands for {_named(hint)}. Set it on the map itself."
-        )
-    if not fits(data):
-        raise _WrongType(place, _named(hint), data)
-    finite = math.isfinite(data) if isinstance(data, float) else True
-    if not finite or (isinstance(data, int) and abs(data) >= _LARGEST_NUMBER):
-        raise SpecError(f"`{place}` is no finite number, or one of 64 bits or more.")
-    return data
-
-
-def _named(hint: Any) -> str:  # noqa: ANN401
-    if hint in (None, NoneType):
-        return "None"
-    return hint.__name__ if inspect.isclass(hint) else str(hint)

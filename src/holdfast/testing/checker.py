@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -185,6 +186,7 @@ def _outcomes(case: Case, shape: Shape, dtype: torch.dtype) -> Iterable[Outcome]
     missing = _missing_inverse(case, shape, dtype)
     reason = f"`{missing}` has no right inverse"
     if missing:
+        _refuse_several(case.make(shape)[0], reason)
         case = replace(case, exceptions={**exempt, "right_inverse": reason})
     for law in LAWS:
         if law.name in exempt:
@@ -193,6 +195,22 @@ def _outcomes(case: Case, shape: Shape, dtype: torch.dtype) -> Iterable[Outcome]
             yield Outcome(law.name, "not applicable", reason)
         else:
             yield _outcome(law, case, shape, dtype)
+
+
+def _refuse_several(link: Parametrization, reason: str) -> None:
+    """Refuse a map of several tensors where the weight itself becomes the original."""
+    needed = [
+        p
+        for p in inspect.signature(link.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.default is p.empty
+    ]
+    if len(needed) > 1:
+        raise InvalidTensorError(
+            f"`{type(link).__name__}` takes {len(needed)} tensors, and {reason}, so a "
+            "registration has nothing to make them of. Write a `right_inverse` that "
+            "returns them; it may be an approximation."
+        )
 
 
 def _missing_inverse(case: Case, shape: Shape, dtype: torch.dtype) -> str:

@@ -20,9 +20,6 @@ from .law import exact, law, need_close
 # Jacobian and the Hessian, of which each has as many entries squared, are left out.
 _LARGE = 100
 
-# Two ways to compute one derivative differ by more roundings than two values do.
-_DERIVATIVE = 10.0
-
 
 @law(
     "gradient",
