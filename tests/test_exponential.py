@@ -120,7 +120,7 @@ def relative(X, Y):
 def scalar(program, x):
     """Evaluate a program at ix, with its slope in x, in double precision."""
     A = torch.tensor(1j * x, dtype=torch.complex128).reshape(-1, 1, 1)
-    plan = chebyshev.Plan(program, 0, equal=True)
+    plan = programs.Plan(program, 0, equal=True)
     none = torch.zeros(len(x), dtype=torch.float64)
     one = torch.ones_like(A)
     value = 1 + chebyshev._run(plan, none, [A]).value
@@ -132,10 +132,11 @@ def scalar(program, x):
     [
         (programs.SINGLE[0], 2e-9, 6e-7),
         (programs.SINGLE[1], 1.8e-7, 1.2e-6),
+        (programs._FINE, 3.1e-10, 2.6e-8),
         (programs.SINGLE[2], 7.6e-8, 3.2e-7),
         (programs.DOUBLE[0], 1e-15, 5e-15),  # the rounding of the evaluation
     ],
-    ids=["4", "8", "12", "18"],
+    ids=["4", "8", "fine 12", "12", "18"],
 )
 def test_a_program_is_the_exponential_up_to_its_limit_and_not_beyond(
     program, error, steep

@@ -155,6 +155,24 @@ def test_all_derivatives_at_the_base_are_right(kind, shape):
     assert gradgradcheck(map_, (X,))
 
 
+@kinds_at_zero
+@pytest.mark.parametrize("shape", [(16, 16), (64, 16)])
+def test_a_backward_pass_inside_autocast_loses_no_digit_at_the_base(kind, shape):
+    module = holder(kind, *shape, dtype=torch.float32)
+    chain_of(module).rebase_()
+    original, G = chain_of(module).original, torch.randn_like(module.weight)
+
+    def slope(function):
+        return torch.autograd.grad((function() * G).sum(), original)[0]
+
+    expected = slope(lambda: module.weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = slope(lambda: module.weight)
+        product = G.mT @ G  # the negative control
+    assert torch.equal(found, expected)
+    assert not torch.equal(product.float(), G.mT @ G)
+
+
 def test_the_second_derivative_at_the_base_is_not_that_of_a_constant():
     """Negative control: what a rule that forgets the coordinates would give."""
     module = holder("thin_cayley", 4, 2)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,37 +14,12 @@ from torch import Tensor
 
 from .moments import Moments, bound, higher, moments, within
 from .products import accumulate_product, add_product
-from .programs import DOUBLE, SINGLE, SQUARED, Program, Row, Step
+from .programs import DOUBLE, FIXED, SINGLE, Plan, Program, Row, Step
 from .tracing import traced
-
-# Halvings where the host may not look at the norm: its bound may be 2867 in single
-# precision, 2048 in double. What is larger becomes NaN there. All matrices are halved
-# so often, for D keeps its digits however small it is, and to choose between two
-# matrices at each squaring costs more than the squarings that are not needed.
-_FIXED = 10
 
 # The root of the mean squared singular value, in norms, up to which it is tried whether
 # a smaller program will do.
 _SHARE = 0.75
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which program, and how many squarings follow.
-
-    If they are ``equal`` for all of a batch, the program itself halves its argument.
-    """
-
-    program: Program
-    squarings: int
-    equal: bool
-
-
-# Made here, because the compiler does not trace a cache.
-_FIXED_PLANS = [
-    Plan(program.halved(_FIXED), _FIXED, equal=True)
-    for program in (SQUARED, DOUBLE[-1])
-]
 
 
 class Evaluation(NamedTuple):
@@ -86,9 +60,10 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     *smaller, largest = DOUBLE if wide else SINGLE
     basis = [A, A @ A]
     if fixed:
-        plan = _FIXED_PLANS[wide]
+        plan = FIXED[wide]
         basis = _extended(basis, plan.program)
-        too_large = _norms(basis, plan.program) > plan.program.limit * 2**_FIXED
+        limit = plan.program.limit * 2**plan.squarings
+        too_large = _norms(plan.program, basis) > limit
         basis[0] = A.masked_fill(too_large[..., None, None], math.nan)
         return _run(plan, None, basis)
     known = moments(basis)
@@ -130,8 +105,8 @@ def _all(truths: object) -> bool:
     return bool(truths.all() if isinstance(truths, Tensor) else truths)
 
 
-def _norms(basis: Sequence[Tensor], program: Program) -> Tensor:
-    """Return bounds of the norms."""
+def _norms(program: Program, basis: list[Tensor]) -> Tensor:
+    """Return upper bounds on the norms, from powers of A."""
     norms = basis[1].detach().abs().sum(-1).amax(-1).sqrt()
     for power, degree in zip(basis[1:], program.degrees[1:], strict=True):
         norms = torch.minimum(norms, bound(power, degree))
@@ -142,8 +117,7 @@ def _halved(
     program: Program, basis: list[Tensor], found: Moments
 ) -> tuple[Plan, Tensor]:
     """Return how often to halve each matrix."""
-    norms = _norms(basis, program)
-    halvings = (norms / program.limit).log2().ceil().clamp_min(0)
+    halvings = (_norms(program, basis) / program.limit).log2().ceil().clamp_min(0)
     fewer = within(found, program.limit * torch.exp2(halvings - 1))
     halvings = torch.where(fewer, halvings - 1, halvings).clamp_min(0)  # pyright: ignore
     halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving

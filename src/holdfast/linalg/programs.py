@@ -22,13 +22,17 @@ Note [Intervals]
     ====== ======== ===================== ================================
     4      2        0.08 (single)         1.7e-9, 5.3e-7
     8      3        1.25 (single)         1.8e-7, 1.2e-6
+    12     4        2.0 (single, halved)  3.1e-10, 2.6e-8
     12     4        2.9 (single)          7.6e-8, 3.2e-7
     18     5        2.0 (double)          1.6e-17, 2.8e-15
     ====== ======== ===================== ================================
 
-    Degrees 8 and 12 are integrals of the expansion of the slope, which spreads its
-    error evenly. The others expand the value, and their slope is worst at the end of
-    the interval. Single precision has no degree 18: its coefficients would round to
+    Degree 8 and the last of degree 12 are integrals of the expansion of the slope,
+    which spreads its error evenly. The others expand the value, and their slope is
+    worst at the end of the interval. An error of the slope at zero turns a matrix that
+    is halved very often by that share of its norm, so that such ones need another
+    degree 12, whose rounded coefficients have a slope that is right to 1e-8 up to a
+    norm of one. Single precision has no degree 18: its coefficients would round to
     five times the error of degree 12 with a squaring, which costs as much but for one
     product.
 
@@ -80,6 +84,18 @@ class Program:
         rest = [Step(*map(scaled, step)) for step in self.steps[powers:]]
         steps = (*self.steps[:powers], *rest)
         return Program(self.limit, self.degrees, self.known, steps)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which program, and how many squarings follow.
+
+    If they are ``equal`` for all of a batch, the program itself halves its argument.
+    """
+
+    program: Program
+    squarings: int
+    equal: bool
 
 
 _SQUARE = Step((), (1.0,), (1.0,))  # A²
@@ -143,35 +159,6 @@ SINGLE = (
     ),
 )
 
-_WITHIN = (-0.16147740954600604, -0.019276415427985857, -0.0065081394658218197)
-
-# For matrices that are all squared alike, of which most are small then: it expands the
-# value, so that the error of the slope is ten times smaller inside of the interval.
-SQUARED = Program(
-    2.8,
-    (1, 2, 3),
-    3,
-    (
-        _SQUARE,
-        _CUBE,
-        Step(
-            (0.077303283844149891, 0.072532606777184495, 0.0046399702982671562),
-            _WITHIN,
-            _WITHIN,
-        ),
-        Step(
-            (
-                0.57340882689339999,
-                -0.13529679005385376,
-                -0.020015877569585513,
-                5.5184081183684364,
-            ),
-            (1.1016893084764999, 0.03676803801834622, 0.013170239176232021, 1.0),
-            (0.0, 0.0, 0.0, 1.0),
-        ),
-    ),
-)
-
 DOUBLE = (
     Program(
         2.0,
@@ -216,3 +203,43 @@ DOUBLE = (
         ),
     ),
 )
+
+_FINE_TWELFTH = (-0.1472666220578469, -0.019763033860079274, -0.006630417110341703)
+
+# For single precision, where everything is halved very often; see Note [Intervals].
+_FINE = Program(
+    2.0,
+    (1, 2, 3),
+    3,
+    (
+        _SQUARE,
+        _CUBE,
+        Step(
+            (0.06520174221673096, 0.08210287161955117, 0.005410167827526145),
+            _FINE_TWELFTH,
+            _FINE_TWELFTH,
+        ),
+        Step(
+            (
+                0.6372563207334132,
+                -0.15671637208485703,
+                -0.030482063499613042,
+                5.563404672632564,
+            ),
+            (1.150851145866053, 0.02582852935521882, 0.012055933272008962, 1.0),
+            (0.0, 0.0, 0.0, 1.0),
+        ),
+    ),
+)
+
+# Squarings where the host may not look at the norm: its bound may be 2048. What is
+# larger becomes NaN there. All matrices are halved so often, for D keeps its digits
+# however small it is, and to choose between two matrices at each squaring costs more
+# than the squarings that are not needed.
+_SQUARINGS = 10
+
+# In single and in double precision; made here, for the compiler traces no cache.
+FIXED = [
+    Plan(program.halved(_SQUARINGS), _SQUARINGS, equal=True)
+    for program in (_FINE, DOUBLE[-1])
+]

@@ -31,65 +31,15 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
-from .inverse import invert_accretive
-from .precision import double
 from .products import accumulate_product, add_product, add_to_diagonal, scaled_product
+from .resolvent import resolvent, resolvent_gradient, resolvent_tangent
 from .structure import require_square
-from .tracing import recorded
-
-# From a squared half length of K on, S is made in double precision; from another on
-# the identity in S is lost there too.
-_LONG, _LOST = 4.0, 1e15
-
-
-def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
-    """Return the inverse of I - Omega/2 + K^H K/4.
-
-    A long K has its square in S, and rounds the columns that it hardly has a part in.
-    """
-    S = add_product(Omega, K.mH, K, alpha=0.25, beta=-0.5)
-    if _is_long(S):
-        wide = double(K)
-        S = add_product(double(Omega), wide.mH, wide, alpha=0.25, beta=-0.5)
-    return invert_accretive(add_to_diagonal(S, 1)).to(K.dtype)
-
-
-def _is_long(S: Tensor) -> bool:
-    """Tell whether single precision rounds S too much, where a look is cheap."""
-    if S.dtype in (torch.float64, torch.complex128):
-        return False
-    if S.device.type != "cpu" or recorded(S) or S.numel() == 0:
-        return False
-    return _LONG < float(S.real.max()) < _LOST  # on the diagonal, or Omega is long
 
 
 def _minus_identity(X: Tensor) -> Tensor:
     """Return 2X - I."""
     identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
     return torch.sub(2 * X, identity)
-
-
-def _resolvent_gradient(
-    X: Tensor, K: Tensor, upper: Tensor, lower: Tensor, gX: Tensor | None
-) -> Tensor:
-    """Return the gradient of Omega, P/2 in Note [Thin], for the parts of G Y^H."""
-    inner = add_product(upper, K.mH, lower, alpha=0.5)
-    if gX is not None:
-        inner = inner + gX @ X.mH / 2
-    return X.mH @ inner
-
-
-def _resolvent_tangent(
-    X: Tensor, K: Tensor, dOmega: Tensor | None, dK: Tensor | None
-) -> Tensor:
-    if dK is None:
-        dS = torch.zeros_like(X)
-    else:
-        half = K.mH @ dK
-        dS = (half + half.mH) / 4
-    if dOmega is not None:
-        dS = dS - dOmega / 2
-    return scaled_product(X @ dS, X, -1)
 
 
 def _parts(X: Tensor) -> tuple[Tensor, ...]:
@@ -113,7 +63,7 @@ def _stacked(K: Tensor, X: Tensor, signs: Tensor | None = None) -> Tensor:
 class _Thin:
     @staticmethod
     def forward(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-        X = _resolvent(Omega, K)
+        X = resolvent(Omega, K)
         return _stacked(K, X), X
 
     @staticmethod
@@ -129,7 +79,7 @@ class _Thin:
     ) -> Tensors:
         X, K = kept
         upper, lower = _parts(G @ X.mH)
-        half = _resolvent_gradient(X, K, upper, lower, gX)
+        half = resolvent_gradient(X, K, upper, lower, gX)
         return half, add_product(lower, K, half + half.mH, alpha=-0.5)
 
     @staticmethod
@@ -137,7 +87,7 @@ class _Thin:
         kept: tuple[Tensor, Tensor], dOmega: Tensor | None, dK: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         X, K = kept
-        dX = _resolvent_tangent(X, K, dOmega, dK)
+        dX = resolvent_tangent(X, K, dOmega, dK)
         below = K @ dX if dK is None else add_product(dK @ X, K, dX)
         return torch.cat([2 * dX, below], -2), dX
 
@@ -147,7 +97,7 @@ class _ThinLower:
     def forward(X: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor]:
         upper, K = _parts(X)
         L = upper.tril()
-        R = _resolvent(L - L.mH, K)
+        R = resolvent(L - L.mH, K)
         return _stacked(K, R, signs), R
 
     @staticmethod
@@ -165,7 +115,7 @@ class _ThinLower:
     ) -> Tensors:
         X, signs, R = kept
         K, (upper, lower) = _parts(X)[1], _parts(G @ _signed(R, signs).mH)
-        half = _resolvent_gradient(R, K, upper, lower, gR)
+        half = resolvent_gradient(R, K, upper, lower, gR)
         # with gR, the sums may have a batch that the products of G lack
         add = accumulate_product if gR is None else add_product
         lower = add(lower, K, half + half.mH, alpha=-0.5)
@@ -187,7 +137,7 @@ class _ThinAt:
     def forward(Z: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         C = base.mH @ Z
         K = add_product(Z, base, C, alpha=-1)
-        X = _resolvent(C - C.mH, K)
+        X = resolvent(C - C.mH, K)
         Q = accumulate_product(K @ X, base, add_to_diagonal(2 * X, -1))
         return Q, X, K
 
@@ -206,7 +156,7 @@ class _ThinAt:
         Z, base, X, K = kept
         through = G @ X.mH
         inside = base.mH @ through
-        half = _resolvent_gradient(X, K, inside, through, gX)
+        half = resolvent_gradient(X, K, inside, through, gX)
         add = accumulate_product if gX is None else add_product
         through = add(through, K, half + half.mH, alpha=-0.5)
         gC = half - half.mH
@@ -238,7 +188,7 @@ class _ThinAt:
             dK = dK + dZ
         if dbase is not None:
             dK = dK - dbase @ (base.mH @ Z)
-        dX = _resolvent_tangent(X, K, dC - dC.mH, dK)
+        dX = resolvent_tangent(X, K, dC - dC.mH, dK)
         dQ = 2 * base @ dX + dK @ X + K @ dX
         if dbase is not None:
             dQ = dQ + dbase @ _minus_identity(X)
