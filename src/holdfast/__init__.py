@@ -13,6 +13,7 @@ from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
+from .model.folding import fold, folded, unfold
 from .model.optim import swap_parameters
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
@@ -25,6 +26,8 @@ __all__ = [
     "Sparsify",
     "cached",
     "errors",
+    "fold",
+    "folded",
     "is_parametrized",
     "linalg",
     "maps",
@@ -37,5 +40,6 @@ __all__ = [
     "swap_parameters",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "unfold",
     "weight_norm",
 ]

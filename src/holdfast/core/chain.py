@@ -197,14 +197,20 @@ class ParametrizationList(EpochList):
         """Set the value; ``where()`` names the tensor in messages."""
         self.forget()
         with Snapshot(self._modules.values()), torch.no_grad():
-            tensor = check_assigned(self, value, where)
-            new = invert(self, tensor, where, registering=False)
-            originals = self.originals()
-            for original, tensor in zip(
-                originals, check_originals(self, new, originals, where), strict=True
-            ):
+            for original, tensor in self.inverted(value, where):
                 write(original, tensor)
         self.forget()  # another thread may have read meanwhile
+
+    def inverted(self, value: object, where: Where) -> list[tuple[Tensor, Tensor]]:
+        """Return each original with what it has to become; maps may move their state.
+
+        The caller writes, and puts the maps back if anything fails.
+        """
+        tensor = check_assigned(self, value, where)
+        new = invert(self, tensor, where, registering=False)
+        originals = self.originals()
+        tensors = check_originals(self, new, originals, where)
+        return [*zip(originals, tensors, strict=True)]
 
     def rebase_(self, *, repair: bool = True) -> None:
         """Move the base point of the first map to its value; the weight stays.

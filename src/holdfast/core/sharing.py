@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Noted = TypeVar("Noted")
 
 
-class _Notes(Generic[Noted]):
+class Notes(Generic[Noted]):
     """What is noted of modules while they live, by identity.
 
     A module may be equal to another, or not be hashable.
@@ -26,18 +26,21 @@ class _Notes(Generic[Noted]):
         self._notes: dict[int, tuple[ReferenceType[nn.Module], Noted]] = {}
 
     def get(self, module: nn.Module) -> Noted | None:
+        """Return what is noted of a module."""
         note = self._notes.get(id(module))
         return note[1] if note is not None and note[0]() is module else None
 
     def put(self, module: nn.Module, noted: Noted) -> None:
+        """Note something of a module."""
         key, notes = id(module), self._notes
         self._notes[key] = (ref(module, lambda _: notes.pop(key, None)), noted)
 
     def drop(self, module: nn.Module) -> None:
+        """Forget what is noted of a module."""
         self._notes.pop(id(module), None)
 
 
-_homes: _Notes[ReferenceType[nn.ModuleList]] = _Notes()
+_homes: Notes[ReferenceType[nn.ModuleList]] = Notes()
 
 
 def home_of(map_: nn.Module) -> nn.ModuleList | None:
@@ -83,7 +86,7 @@ def disown(chain: nn.ModuleList) -> None:
 
 
 # The tensors of shallow copies that belong to another module: their names and ids
-_borrowed: _Notes[dict[str, int]] = _Notes()
+_borrowed: Notes[dict[str, int]] = Notes()
 
 
 def borrow(module: nn.Module) -> None:
