@@ -13,6 +13,7 @@ from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
+from .core.writing import writable
 from .model.folding import fold, folded, unfold
 from .model.optim import swap_parameters
 from .model.rebasing import Rebase
@@ -42,4 +43,5 @@ __all__ = [
     "type_before_parametrizations",
     "unfold",
     "weight_norm",
+    "writable",
 ]

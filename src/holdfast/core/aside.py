@@ -268,10 +268,9 @@ def _changes(
             now = plain_tensor(module, s.name)
             if now is None or is_parametrized(module):
                 raise InvalidTensorError(
-                    f"`{where()}` was folded, and is "
+                    f"`{where()}` was made plain for a while, and is "
                     f"{'gone' if now is None else 'in a parametrized module'} by now, "
-                    "so there is no way back. Undo that, or drop what was done with "
-                    "`holdfast.unfold(model, discard=True)`."
+                    "so there is no way back. Undo that first."
                 )
             if s.is_changed(now):
                 yield s, now, where
@@ -283,11 +282,4 @@ def _inverted(s: StandIn, now: Tensor, where: Where) -> list[tuple[Tensor, Tenso
             f"`{where()}` was folded on the meta device and has memory by now. Unfold "
             "the model before `to_empty`."
         )
-    try:
-        return s.source.inverted(now.detach().to(s.device, s.dtype), where)
-    except Exception as error:
-        error.add_note(
-            f"`{where()}` was changed while it was plain. The change is still there: "
-            "mend it, or drop it with `holdfast.unfold(model, discard=True)`."
-        )
-        raise
+    return s.source.inverted(now.detach().to(s.device, s.dtype), where)

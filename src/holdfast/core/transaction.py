@@ -49,7 +49,9 @@ class Snapshot:
             registry.update(entries)
         with torch.no_grad():
             for tensor, copy in self._tensors:
-                if not tensor.is_meta and not torch.equal(tensor, copy):
+                if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):
+                    tensor.data = copy
+                elif not tensor.is_meta and not torch.equal(tensor, copy):
                     tensor.copy_(copy)
 
 

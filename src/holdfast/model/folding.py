@@ -77,8 +77,19 @@ def unfold(model: nn.Module, *, discard: bool = False) -> nn.Module:
             f"Nothing in this {type(model).__name__} is folded. A copy or a file of a "
             "folded model is a plain model: copy or save the unfolded one."
         )
-    put_back(modules, discard=discard)
+    _put_back(modules, discard=discard)
     return model
+
+
+def _put_back(modules: list[nn.Module], *, discard: bool = False) -> None:
+    try:
+        put_back(modules, discard=discard)
+    except Exception as error:
+        error.add_note(
+            "The model stays folded, with all that was changed. Mend it and unfold, or "
+            "drop the changes with `holdfast.unfold(model, discard=True)`."
+        )
+        raise
 
 
 class folded(contextlib.ContextDecorator):
@@ -116,7 +127,7 @@ class folded(contextlib.ContextDecorator):
         """Unfold."""
         modules = self._folded.pop()
         try:
-            put_back(modules)
+            _put_back(modules)
         except Exception as other:
             if error is None:
                 raise
