@@ -8,10 +8,12 @@ from . import errors, linalg, maps, sets
 from .core.cache import cached
 from .core.chain import ParametrizationList
 from .core.classes import is_parametrized, type_before_parametrizations
+from .core.disabling import disabled
 from .core.memo import remember
 from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
+from .core.surgery import insert_link, remove_link, reparametrize, replace_link
 from .core.transfer import transfer_parametrizations_and_params
 from .core.writing import writable
 from .model.folding import fold, folded, unfold
@@ -26,16 +28,21 @@ __all__ = [
     "Rebase",
     "Sparsify",
     "cached",
+    "disabled",
     "errors",
     "fold",
     "folded",
+    "insert_link",
     "is_parametrized",
     "linalg",
     "maps",
     "orthogonal",
     "register_parametrization",
     "remember",
+    "remove_link",
     "remove_parametrizations",
+    "reparametrize",
+    "replace_link",
     "sets",
     "spectral_norm",
     "swap_parameters",

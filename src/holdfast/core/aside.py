@@ -24,7 +24,7 @@ from .placement import names_in_order, note_successors, undone_on_failure
 from .reclassing import reclass
 from .sharing import Notes
 from .sources import ChainSource, Source, sources_of, undisturbed
-from .transaction import Snapshot, like, write
+from .transaction import Snapshot, decisive, like, write
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
@@ -229,13 +229,7 @@ def _plain(module: nn.Module, source: Source) -> Tensor:
     except Exception as error:
         error.add_note(f"while computing `{path_of(module, source.name)}`")
         raise
-    return like(
-        max(
-            source.originals(),
-            key=lambda t: (isinstance(t, nn.Parameter), t.requires_grad),
-        ),
-        value,
-    )
+    return like(decisive(source.originals()), value)
 
 
 def put_back(modules: Iterable[nn.Module], *, discard: bool = False) -> None:

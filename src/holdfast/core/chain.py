@@ -13,6 +13,7 @@ from ..errors import path_of
 from ..linalg.tolerances import tolerance
 from .calling import call, evaluate, is_unhooked
 from .checks import (
+    Originals,
     Where,
     as_tuple,
     check_assigned,
@@ -24,7 +25,7 @@ from .epoch import EpochList
 from .inversion import invert
 from .parametrization import Outside, Parametrization
 from .sharing import claim, parts_of
-from .transaction import Snapshot, like, write
+from .transaction import Snapshot, decisive, like, write
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -64,10 +65,11 @@ class ParametrizationList(EpochList):
     order: tuple[str, ...]
     shape: torch.Size
     _moved: tuple[Tensor, Tensor]
+    _disabled: tuple[nn.Module, ...]  # links that pass on what they get
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _shared: bool  # with a shallow copy of the module
-    _special: bool  # a read has to look at an override, moving state or hooks
+    _special: bool  # a read has to look at an override, moving state, hooks or links
 
     def __init__(
         self,
@@ -110,7 +112,7 @@ class ParametrizationList(EpochList):
             self.__dict__.update(
                 is_tensor=isinstance(new, Tensor),
                 ntensors=len(originals),
-                _moved=_distance(image, value),
+                _moved=distance(image, value),
             )
         if isinstance(new, Tensor):
             self._register("original", original)
@@ -124,6 +126,21 @@ class ParametrizationList(EpochList):
         new = self.__dict__.pop("_pending", None)
         if new is not None:
             write(self._original("original"), new)
+
+    def replace_originals(self, new: Originals) -> None:
+        """Start from other tensors from now on."""
+        kind = decisive(self.originals())
+        self.__dict__.update(
+            is_tensor=isinstance(new, Tensor),
+            ntensors=len(as_tuple(new)),
+            _parameters={},
+            _buffers={},
+        )
+        for i, tensor in enumerate(as_tuple(new)):
+            name = "original" if self.is_tensor else f"original{i}"
+            self._register(name, like(kind, tensor))
+        if self._non_persistent_buffers_set:
+            self.__dict__["_non_persistent_buffers_set"] = {*self._buffers}
 
     def _register(self, name: str, tensor: Tensor) -> None:
         kind = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
@@ -157,13 +174,21 @@ class ParametrizationList(EpochList):
 
     def evaluate(self) -> Tensor:
         """Compute the value, without the detour through ``nn.Module.__call__``."""
+        if self.__dict__["_disabled"]:
+            return self.compute(*self.originals())
         return evaluate(self, self.__dict__)
 
     def compute(self, *tensors: Any) -> Any:
         """Run the maps on given originals."""
-        for map_ in self._modules.values():
+        for map_ in self.links():
             tensors = (call(map_, tensors),)
         return tensors[0]
+
+    def links(self) -> list[nn.Module]:
+        """Return the maps that are not disabled, in order."""
+        off = [id(map_) for map_ in self.__dict__["_disabled"]]
+        maps: Any = self._modules.values()
+        return [map_ for map_ in maps if id(map_) not in off]
 
     @classmethod
     def of_torchs(cls, other: nn.ModuleList, shape: torch.Size) -> ParametrizationList:
@@ -239,7 +264,7 @@ class ParametrizationList(EpochList):
         """Note whether a read has to look for more than the value."""
         state = self.__dict__
         state["_special"] = (
-            bool(state["_overrides"])
+            bool(state["_overrides"] or state["_disabled"])
             or state["_refined"] is not None
             or not is_unhooked(self)
         )
@@ -284,25 +309,27 @@ class ParametrizationList(EpochList):
         return not volatile and all(map(is_unhooked, parts))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memo": None, "_overrides": [], "_shared": False}
+        return {**self.__dict__, **_UNCOPIED, "_overrides": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         claim(self)
 
 
+# What belongs to one chain, in the scopes and places that it is in
+_UNCOPIED: dict[str, Any] = {"_disabled": (), "_memo": None, "_shared": False}
+
 # What a chain starts with and what a copy starts with again
 _PRIVATE: dict[str, Any] = {
+    **_UNCOPIED,
     "_epoch": 0,
-    "_memo": None,
     "_refined": None,
-    "_shared": False,
     "_special": False,
     "_volatile": None,
 }
 
 
-def _distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``||new - old||`` and ``||old||``."""
     if new.shape != old.shape:
         return torch.tensor(float("nan")), torch.ones(())

@@ -58,10 +58,11 @@ def movers(chain: nn.Module) -> list[Parametrization]:
 
 def refine_(chain: ParametrizationList) -> None:
     """Advance the state of the maps that have moving state."""
-    left = movers(chain)
+    links = chain.links()
+    left = [map_ for map_ in movers(chain) if any(map_ is link for link in links)]
     tensors = chain.originals()
     with torch.no_grad():
-        for map_ in chain._modules.values():
+        for map_ in links:
             if left and map_ is left[0]:
                 left.pop(0).refine_(*tensors)
             if not left:

@@ -22,6 +22,7 @@ from .calling import call
 from .chain import ParametrizationList
 from .checks import Where, check_finite, check_image
 from .classes import chain_of, is_parametrized, original_class
+from .equality import is_equal
 from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
@@ -37,6 +38,7 @@ def register_parametrization(
     *,
     unsafe: bool = False,
     outside: Outside | None = None,
+    once: bool = False,
 ) -> nn.Module:
     r"""Compute a tensor of a module through a map from now on.
 
@@ -54,6 +56,8 @@ def register_parametrization(
         outside: what becomes of values that a declared codomain does not contain:
             ``"error"``, ``"warn"`` or ``"project"``. By default registration moves
             them, and assignments follow the map's own ``outside``.
+        once: do nothing if this map, or one of the same class with equal arguments, is
+            on the tensor already.
 
     Returns:
         The module.
@@ -84,9 +88,11 @@ def register_parametrization(
             f"A tensor to parametrize belongs to an `nn.Module`. Got {module!r:.80}."
         )
     where = partial(path_of, module, tensor_name)
-    _check_arguments(parametrization, outside, where)
+    check_arguments(parametrization, outside, where)
+    if once and _is_there(module, tensor_name, parametrization):
+        return module
     home = home_of(parametrization)
-    if home is not None and _has_state(parametrization):
+    if home is not None and has_state(parametrization):
         raise SharedMapError(
             f"`{type(parametrization).__name__}` has state and already parametrizes "
             f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
@@ -108,7 +114,7 @@ def register_parametrization(
                     outside=outside,
                 )
         except Exception as error:
-            _name(error, where)
+            name_tensor(error, where)
             raise
     return module
 
@@ -127,24 +133,33 @@ def _begin(
     borrowed = borrows(module, name)
     if borrowed:
         original = like(original, original)
-    _check_domain(map_, original, where)
+    check_domain(map_, original, where)
     chain = ParametrizationList([map_], original, unsafe, outside=outside, where=where)
     attach(module, name, chain)
     if not borrowed and not chain.is_tensor:
         note_successors(original, chain.originals())
 
 
-def _name(error: Exception, where: Where) -> None:
+def name_tensor(error: Exception, where: Where) -> None:
     """Name the tensor in an error that a map raised, which does not know it."""
     if f"`{where()}`" not in str(error) + "".join(getattr(error, "__notes__", [])):
         error.add_note(f"while parametrizing `{where()}`")
 
 
-def _has_state(map_: nn.Module) -> bool:
+def _is_there(module: nn.Module, name: str, map_: nn.Module) -> bool:
+    """Tell whether a tensor has this map, or one of the same arguments."""
+    chain = chain_of(module, name)
+    links = () if chain is None else chain._modules.values()
+    return any(link is map_ or is_equal(link, map_) for link in links)
+
+
+def has_state(map_: nn.Module) -> bool:
+    """Tell whether a map has tensors of its own."""
     return any(True for _ in map_.parameters()) or any(True for _ in map_.buffers())
 
 
-def _check_arguments(map_: object, outside: str | None, where: Where) -> None:
+def check_arguments(map_: object, outside: str | None, where: Where) -> None:
+    """Refuse what is no map, and no policy."""
     if not isinstance(map_, nn.Module):
         raise InvalidTensorError(
             f"`{where()}`: a parametrization is an instance of `nn.Module` with a "
@@ -164,7 +179,7 @@ def _append(
     with torch.no_grad():
         value = chain()
         if isinstance(map_, Parametrization):
-            _check_member(map_, value, where)
+            check_member(map_, value, where)
             map_.bind(value)
         image = call(map_, (value,))
         check_image(image, value, where, unsafe=unsafe)
@@ -210,7 +225,7 @@ def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
             )
 
 
-def _check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
+def check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
     """Refuse a first map whose domain the optimizer would leave."""
     if not isinstance(map_, Parametrization):
         return
@@ -222,7 +237,8 @@ def _check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
         )
 
 
-def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
+def check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
+    """Refuse a later map whose domain does not contain what it gets."""
     if not map_.domain.contains(value):
         raise NotInSetError(
             f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and the value "

@@ -94,6 +94,11 @@ def _is_alias(original: Tensor, new: Tensor) -> bool:
     )
 
 
+def decisive(originals: Iterable[Tensor]) -> Tensor:
+    """Return the one that tells what kind of tensor takes the place of them all."""
+    return max(originals, key=lambda t: (isinstance(t, nn.Parameter), t.requires_grad))
+
+
 def like(original: Tensor, new: Tensor) -> Tensor:
     """Return ``new`` as a tensor of its own, of the original's kind."""
     new = new.detach().clone(memory_format=torch.contiguous_format)
