@@ -6,6 +6,7 @@ HoldfastError
 ├── NonFiniteError        (ValueError)    a right inverse produced NaN or infinity
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain
 ├── SharedMapError        (ValueError)    one stateful map on two tensors
+├── TiedTensorError       (ValueError)    a tensor that has other names
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
 
 Every class also derives from the built-in that torch raises in the same place, so
@@ -43,6 +44,10 @@ class NotInSetError(HoldfastError, ValueError):
 
 class SharedMapError(HoldfastError, ValueError):
     """One map instance with state of its own was given to two tensors."""
+
+
+class TiedTensorError(HoldfastError, ValueError):
+    """A tensor that is registered under other names too was to be parametrized."""
 
 
 class NoRightInverseError(HoldfastError, RuntimeError):

@@ -28,6 +28,7 @@ from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
 from .sharing import borrows, claim, home_of
+from .ties import check_untied
 from .transaction import Snapshot, like
 
 
@@ -68,6 +69,7 @@ def register_parametrization(
         NotInSetError: the map's domain does not fit, or ``outside="error"`` and the
             value is not in the codomain.
         SharedMapError: the map has state and serves another tensor.
+        TiedTensorError: the tensor is also in another place.
 
     Example:
         >>> import torch, holdfast
@@ -133,6 +135,8 @@ def _begin(
     borrowed = borrows(module, name)
     if borrowed:
         original = like(original, original)
+    else:
+        check_untied(module, name, where)
     check_domain(map_, original, where)
     chain = ParametrizationList([map_], original, unsafe, outside=outside, where=where)
     attach(module, name, chain)
