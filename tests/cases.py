@@ -8,17 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from case import (
-    ALL,
-    COMPLEX,
-    REAL,
-    SQUARE,
-    TENSORS,
-    Case,
-    Shape,
-    always,
-    mask,
-)
+from case import ROUNDED, always, mask
 from cases_convolutions import CONVOLUTIONS
 from cases_definite import DEFINITE
 from cases_dynamics import DYNAMICS
@@ -29,6 +19,7 @@ from cases_simplex import SIMPLEX
 from cases_sparse import SPARSE
 from cases_stochastic import STOCHASTIC
 from holdfast import linalg, maps, sets
+from holdfast.testing.case import ALL, COMPLEX, REAL, SQUARE, TENSORS, Case, Shape
 
 
 def _lengths(dim: int | None) -> Callable[[Shape], Sequence[Shape]]:
@@ -51,10 +42,11 @@ def _with_scale(shape: Shape) -> Sequence[Shape]:
 
 
 _STIEFEL = always(sets.Stiefel())
-_AS_TORCH = {
+_NO_INVERSE = {
     "right_inverse": "not known for an exponential of n x k coordinates; as in torch",
     "registering": "without a right inverse the weight becomes the original",
 }
+_AS_TORCH = {**ROUNDED, **_NO_INVERSE}
 _ONE_SLICE = {
     "batch": "the tensor is one matrix, or slices of any number of dimensions"
 }
@@ -92,20 +84,36 @@ CASES = (
         TENSORS,
         exceptions={"batch": "the mask is as large as the batch"},
     ),
-    Case("cayley", lambda _: [maps.Skew(), maps.Cayley()], _STIEFEL, SQUARE),
-    Case("matrix_exp", lambda _: [maps.Skew(), maps.MatrixExp()], _STIEFEL, SQUARE),
+    *(
+        Case(name, make, _STIEFEL, SQUARE, exceptions=ROUNDED)
+        for name, make in (
+            ("cayley", lambda _: [maps.Skew(), maps.Cayley()]),
+            ("matrix_exp", lambda _: [maps.Skew(), maps.MatrixExp()]),
+        )
+    ),
     Case(
         "definite",
         lambda _: [maps.Symmetric(), maps.MatrixExp()],
         always(sets.SymmetricPositiveDefinite()),
         SQUARE,
+        exceptions={"huge": "exp(1e18) is larger than any number"},
     ),
-    Case("thin cayley", lambda _: [maps.ThinOrthogonal("cayley")], _STIEFEL),
-    Case("thin exponential", lambda _: [maps.ThinOrthogonal("matrix_exp")], _STIEFEL),
+    *(
+        Case(
+            f"thin {name}",
+            lambda _, kind=kind: [maps.ThinOrthogonal(kind)],
+            _STIEFEL,
+            exceptions=ROUNDED,
+        )
+        for name, kind in (("cayley", "cayley"), ("exponential", "matrix_exp"))
+    ),
     Case("householder", lambda _: [maps.Householder()], _STIEFEL, dtypes=REAL),
     *(
         Case(
-            f"orthogonal {kind}", lambda _, kind=kind: [maps.Orthogonal(kind)], _STIEFEL
+            f"orthogonal {kind}",
+            lambda _, kind=kind: [maps.Orthogonal(kind)],
+            _STIEFEL,
+            exceptions=ROUNDED,
         )
         for kind in ("matrix_exp", "cayley")
     ),
@@ -137,6 +145,7 @@ CASES = (
             always(sets.SpecialOrthogonal()),
             SQUARE,
             REAL,
+            exceptions={} if kind == "householder" else ROUNDED,
         )
         for kind in ("matrix_exp", "cayley", "householder")
     ),
@@ -166,7 +175,7 @@ CASES = (
         always(sets.SpecialUnitary()),
         SQUARE,
         COMPLEX,
-        exceptions=_AS_TORCH,
+        exceptions=_NO_INVERSE,
     ),
     Case("polar", lambda _: [maps.Polar()], _STIEFEL),
     *(
@@ -176,7 +185,7 @@ CASES = (
             always(sets.Matricized(sets.Stiefel(), dim)),
             TENSORS,
             originals=_matrix(dim),
-            exceptions=_ONE_MATRIX,
+            exceptions={**ROUNDED, **_ONE_MATRIX},
         )
         for dim in (0, -1)
     ),
@@ -214,6 +223,7 @@ CASES = (
         lambda _: [maps.Scaled(maps.Orthogonal("cayley"))],
         always(sets.ScaledOrthogonal()),
         originals=_with_scale,
+        exceptions=ROUNDED,
     ),
     Case(
         "scaled polar",
@@ -234,12 +244,13 @@ CASES = (
         always(sets.Matricized(sets.ScaledOrthogonal())),
         TENSORS,
         originals=lambda shape: ((), *_matrix(0)(shape)),
-        exceptions=_ONE_MATRIX,
+        exceptions={**ROUNDED, **_ONE_MATRIX},
     ),
     Case(
         "tripled",
         lambda _: [maps.Scaled(maps.ThinOrthogonal("matrix_exp"), -3.0)],
         always(sets.Scaled(sets.Stiefel(), -3.0)),
+        exceptions=ROUNDED,
     ),
     Case(
         "doubled rotation",
@@ -247,6 +258,7 @@ CASES = (
         always(sets.Scaled(sets.SpecialOrthogonal(), 2.0)),
         SQUARE,
         REAL,
+        exceptions=ROUNDED,
     ),
     *(
         Case(
@@ -282,6 +294,18 @@ CASES = (
 )
 
 
+def settings(
+    case: Case, dtypes: Sequence[torch.dtype], shapes: Sequence[Shape]
+) -> list[tuple[Shape, torch.dtype]]:
+    """Return a case's own shapes and types among the given ones."""
+    return [
+        (shape, dtype)
+        for shape in case.shapes
+        for dtype in case.dtypes
+        if shape in shapes and dtype in dtypes
+    ]
+
+
 def over(
     law: str,
     dtypes: Sequence[torch.dtype] = ALL,
@@ -296,7 +320,7 @@ def over(
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         def run(case: Case, **fixtures: object) -> None:
-            for shape, dtype in case.settings(dtypes, shapes):
+            for shape, dtype in settings(case, dtypes, shapes):
                 try:
                     test(case=case, shape=shape, dtype=dtype, **fixtures)
                 except Exception as error:
@@ -310,7 +334,7 @@ def over(
         covered = [
             case
             for case in CASES
-            if law not in case.exceptions and case.settings(dtypes, shapes)
+            if law not in case.exceptions and settings(case, dtypes, shapes)
             if not only or case.name in only
         ]
         assert len(covered) >= len(only), "a law must not run over nothing"

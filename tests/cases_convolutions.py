@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from case import MATRICES, Case, Shape
 from holdfast import maps, sets
+from holdfast.testing.case import MATRICES, Case, Shape
 
 # Matrices are kernels without taps; (2, 3, 3) and (2, 2, 4) have one dimension of them.
 KERNELS: tuple[Shape, ...] = (*MATRICES, (4, 2, 3, 3))

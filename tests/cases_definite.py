@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from case import SQUARE, Case, Shape, always
+from case import always
 from holdfast import maps, sets
+from holdfast.testing.case import SQUARE, Case, Shape
 from subjects import Subject
 
 # a rank of two asks for a size of two
@@ -21,7 +22,7 @@ _SPD = sets.SymmetricPositiveDefinite()
 
 _THREE_ROWS: tuple[Shape, ...] = ((4, 4), (2, 3, 3), (0, 3, 3))
 
-_OVERFLOW = {"degenerate": "exp(1e18) is infinite; softplus is there instead"}
+_INFINITE = {"huge": "exp(1e18) is infinite; softplus is there instead"}
 
 DEFINITE = (
     *(
@@ -30,7 +31,7 @@ DEFINITE = (
             lambda _, kind=kind: [maps.Cholesky(kind)],
             always(_SPD),
             SQUARE,
-            exceptions=_OVERFLOW if kind == "exp" else {},
+            exceptions=_INFINITE if kind == "exp" else {},
         )
         for kind in ("softplus", "exp")
     ),

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from case import SQUARE, TENSORS, Case, Shape
+from case import OVERFLOW
 from holdfast import maps, sets
-
-
-class _RealOriginals(Case):
-    """A case whose originals are real where the weight is complex."""
-
-    def draw(
-        self, shape: Shape, dtype: torch.dtype = torch.float64
-    ) -> tuple[Tensor, ...]:
-        return super().draw(shape, dtype.to_real())
-
+from holdfast.testing.case import SQUARE, TENSORS, Case
 
 DYNAMICS = (
     *(
@@ -25,6 +15,7 @@ DYNAMICS = (
             lambda _, alpha=alpha: [maps.Lyapunov(alpha)],
             lambda _, alpha=alpha: sets.Hurwitz(alpha),
             SQUARE,
+            exceptions=OVERFLOW,
         )
         for alpha in (0.0, 0.5)
     ),
@@ -37,13 +28,13 @@ DYNAMICS = (
         )
         for rho in (1.0, 0.5)
     ),
-    _RealOriginals(
+    Case(
         "diagonal",
         lambda _: [maps.LRU()],
         lambda _: sets.UnitDisc(),
         TENSORS,
         dtypes=(torch.complex64, torch.complex128),
         originals=lambda shape: (shape, shape),
-        exceptions={"batch": "two originals; test_dynamics.py has it"},
+        real=(0, 1),
     ),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from case import MATRICES, REAL, SQUARE, TENSORS, Case, Shape, always
+from case import always
 from holdfast import maps, sets
+from holdfast.testing.case import MATRICES, REAL, SQUARE, TENSORS, Case, Shape
 
 INFINITY = float("inf")
 

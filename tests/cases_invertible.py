@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from case import ALL, REAL, SQUARE, Case
+from case import OVERFLOW, ROUNDED
 from holdfast import maps, sets
+from holdfast.testing.case import ALL, REAL, SQUARE, Case
 from subjects import Subject
 
 _SETS = {
@@ -14,9 +15,6 @@ _SETS = {
     "positive": sets.PositiveDeterminant(),
     "one": sets.SpecialLinear(),
 }
-
-# Pivots that multiply to one may be larger than any coordinate, and so may a product.
-_LARGE = {"degenerate": "products of numbers of 1e18 exceed single precision"}
 
 INVERTIBLE = (
     *(
@@ -26,7 +24,8 @@ INVERTIBLE = (
             lambda _, kind=kind: _SETS[kind],
             SQUARE,
             REAL if kind == "positive" else ALL,
-            exceptions=_LARGE if kind == "one" else {},
+            # pivots that multiply to one may be larger than any coordinate
+            exceptions=OVERFLOW if kind == "one" else {},
         )
         for kind in _SETS
     ),
@@ -37,6 +36,7 @@ INVERTIBLE = (
             lambda _, kind=kind: _SETS[kind],
             SQUARE,
             ALL if kind == "nonzero" else REAL,
+            exceptions=ROUNDED,
         )
         for kind in _SETS
     ),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from case import SQUARE, Case, Shape, always
+from case import always
 from holdfast import linalg, maps, sets
+from holdfast.testing.case import SQUARE, Case, Shape
 from subjects import Subject
 
 KRONECKER: tuple[Shape, ...] = ((4, 4), (2, 6), (6, 2), (3, 4, 2), (0, 4, 4), (2, 2))
@@ -65,7 +66,6 @@ LINEAR = (
         lambda _: [maps.Kronecker((2, 1))],
         always(sets.KroneckerProducts((2, 1))),
         KRONECKER,
-        originals=factors,
     ),
 )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from case import MATRICES, REAL, SQUARE, TENSORS, Case, Shape, always
+from case import always
 from holdfast import maps, sets
+from holdfast.testing.case import MATRICES, REAL, SQUARE, TENSORS, Case, Shape
 
 
 def less_one(*dims: int) -> Callable[[Shape], Sequence[Shape]]:

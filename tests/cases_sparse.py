@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from case import MATRICES, TENSORS, Case, Shape
 from holdfast import maps, sets
+from holdfast.testing.case import MATRICES, TENSORS, Case, Shape
 
 _AS_ONE = {"batch": "the entries of the whole tensor are counted together"}
 _THROUGH = {

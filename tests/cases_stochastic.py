@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from case import MATRICES, REAL, SQUARE, Case, Shape, always
+from case import always
 from cases_simplex import less_one
 from holdfast import maps, sets
+from holdfast.testing.case import MATRICES, REAL, SQUARE, Case, Shape
 
 
 def weights(size: int) -> Tensor:

@@ -49,7 +49,7 @@ SLOW_PARTS_OF_TORCH = {
     "torch.onnx",
 }
 
-PUBLIC = ("holdfast", "holdfast.maps", "holdfast.sets")
+PUBLIC = ("holdfast", "holdfast.maps", "holdfast.sets", "holdfast.testing")
 SECTIONS = ("Args:", "Attributes:", "Shape:", "Example:", "References:")
 
 
@@ -203,6 +203,13 @@ def test_importing_holdfast_loads_nothing_heavy(tmp_path):
     assert not heavy(loaded)
 
 
+def test_the_laws_are_loaded_by_those_who_ask(tmp_path):
+    assert "holdfast.testing" not in newly_loaded("import holdfast", tmp_path)
+    loaded = newly_loaded("import holdfast.testing", tmp_path)
+    assert "holdfast.testing" in loaded
+    assert not heavy(loaded)
+
+
 def test_a_heavy_import_is_seen(tmp_path):
     assert "scipy" in heavy(newly_loaded("import scipy", tmp_path))
     assert heavy({"torch._dynamo", "torch._dynamo.config"}) == {"torch._dynamo"}
@@ -227,9 +234,7 @@ def documentation_faults(thing: object) -> list[str]:
 
 
 def public_names() -> dict[str, object]:
-    spaces = map(
-        importlib.import_module, ("holdfast", "holdfast.maps", "holdfast.sets")
-    )
+    spaces = map(importlib.import_module, PUBLIC)
     return {
         f"{space.__name__}.{name}": getattr(space, name)
         for space in spaces

@@ -126,6 +126,15 @@ def test_single_precision_is_orthogonal_to_a_few_roundings(n, size, dtype):
     assert off(linalg.cayley_transform(A.to(dtype))) < 1e-5
 
 
+def test_a_base_costs_one_product_and_its_roundings():
+    n = 512
+    A, B = skew_of(n, 1.0).float(), linalg.positive_qr(normal(n, n)).float()
+    Q = linalg.cayley_transform(A)
+    M = (Q + torch.eye(n)) / 2
+    assert off(linalg.cayley_transform(A, B)) < 1.1 * off(B @ Q)
+    assert off(2 * B @ M - B) > 1.3 * off(B @ Q)  # negative control
+
+
 def test_negative_control_halves_alone_lose_digits_for_large_coordinates():
     from holdfast.linalg.inverse import _by_halves
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import holdfast
-from case import Host
 from holdfast import errors, linalg, maps, sets
+from holdfast.testing.case import Host
 from support import state_of, told
 
 

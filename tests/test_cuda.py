@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from case import Case
 from cases import CASES
 from holdfast import sets
+from holdfast.testing.case import Case
 
 pytestmark = pytest.mark.cuda
 

@@ -10,9 +10,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 import holdfast
-from case import Host
 from holdfast import errors, linalg, maps, sets
 from holdfast.linalg.divided import Logistic, Softplus
+from holdfast.testing.case import Host
 
 FUNCTIONS = {
     "softplus": (linalg.symmetric_softplus, Softplus),

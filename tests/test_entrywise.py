@@ -16,7 +16,6 @@ from cases import CASES
 from cases_entrywise import ENTRYWISE
 from holdfast import errors, maps, sets
 from holdfast.linalg import entrywise
-from test_laws import law_compile
 
 SIGNS = torch.tensor([1, -1, 0])
 HALF_LINES = {
@@ -314,16 +313,6 @@ def test_one_bit_has_no_symmetric_levels():
         holdfast.register_parametrization(
             nn.Linear(2, 2), "weight", maps.FakeQuantize(1)
         )
-
-
-# ---- torch.compile ------------------------------------------------------------------
-
-COMPILED = ("softplus with signs", "sine of an interval", "fake quantize")
-
-
-@pytest.mark.parametrize("case", [c for c in ENTRYWISE if c.name in COMPILED], ids=str)
-def test_compiled_values_and_gradients_are_the_same(case):
-    law_compile(case, (4, 4))
 
 
 def test_the_sets_of_the_maps_are_intervals():

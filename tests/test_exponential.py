@@ -497,17 +497,22 @@ def test_the_transforms_of_torch_func(transform, n, kind):
 
 
 @ALL
-def test_the_fixed_work_gives_the_same_as_the_chosen(dtype):
-    A = skew_of(5, 6, 6, size=1.0, dtype=WIDE[dtype])
-    A = (A * torch.tensor([0.0, 0.5, 3.0, 30.0, 100.0])[:, None, None]).to(dtype)
-    A.requires_grad_()
-    G = normal(5, 6, 6, dtype=dtype)
-    E = linalg.products.add_to_diagonal(chebyshev.evaluate(A, fixed=True).value, 1)
-    eps = torch.finfo(dtype).eps
-    assert distance(E.detach(), exact(A.detach())) <= 200 * eps
-    found = skew_part(torch.autograd.grad(E, A, G)[0])
-    for a, g, x in zip(A.detach(), G, found, strict=True):
-        assert relative(x, reference(a, g)) <= 300 * eps
+def test_the_fixed_work_is_right_up_to_a_norm_of_1000(dtype):
+    sizes = [0.0, 1e-6, 0.5, 3.0, 30.0, 100.0, 1000.0]
+    A = skew_of(7, 6, 6, size=1.0, dtype=WIDE[dtype])
+    A = (A * torch.tensor(sizes)[:, None, None]).to(dtype).requires_grad_()
+    G = normal(7, 6, 6, dtype=dtype)
+    E = chebyshev.evaluate(A, fixed=True)
+    value = linalg.products.add_to_diagonal(E.value, 1)
+    found = skew_part(torch.autograd.grad(value, A, G)[0])
+    with torch.no_grad():
+        swept = chebyshev.sweep(A, G, E.plan, E.halvings, E.tensors)
+    for i, size in enumerate(sizes):
+        allowed = torch.finfo(dtype).eps * (15 + 3 * size)
+        a, g = A[i].detach(), G[i]
+        assert distance(value[i].detach(), exact(a)) <= allowed
+        assert relative(found[i], reference(a, g)) <= allowed
+        assert relative(skew_part(swept[i]), reference(a, g)) <= allowed
 
 
 def test_the_fixed_work_says_so_where_it_does_not_suffice():
@@ -684,6 +689,27 @@ def test_the_symmetric_gradient_is_torchs_at_every_scale_of_the_loss(dtype):
         assert relative(found, expected) <= 2 * torch.finfo(dtype).eps + 1e-13
 
 
+@settings(max_examples=20)
+@given(st.integers(1, 120), st.integers(0, 2**31), st.floats(-6, 1.3), st.booleans())
+def test_the_symmetric_exponential_of_any_size_and_norm(n, seed, exponent, repeated):
+    generator = torch.Generator().manual_seed(seed)
+    V = linalg.positive_qr(torch.randn(n, n, generator=generator).double())
+    values = torch.randn(n, generator=generator).double()
+    values = values.round() if repeated else values
+    values *= 10**exponent / values.abs().max().clamp_min(1e-30)
+    S = linalg.symmetric((V * values) @ V.mT)
+    W = linalg.symmetric_exponential(S)
+    assert relative(W, expm(S)) <= 1e-13 * (10 + n)
+    G = torch.randn(n, n, generator=generator)
+    slopes = [
+        slope(linalg.symmetric_exponential, S.float(), scale * G) / scale
+        for scale in (1e-6, 1.0, 1e6)
+    ]
+    expected = slope(linalg.symmetric_exponential, S.float().double(), G.double())
+    for found in slopes:
+        assert relative(found, expected) <= 2e-7
+
+
 def test_large_eigenvalues_do_not_overflow_in_the_quotients():
     S = torch.diag(torch.tensor([80.0, -600.0, 0.0]))
     assert bool(torch.isfinite(slope(linalg.symmetric_exponential, S, S)).all())
@@ -794,7 +820,49 @@ def test_the_map_takes_the_function_of_what_it_is_given(first, chosen):
         layer.weight.data = torch.eye(4)
     link = maps.MatrixExp()
     holdfast.register_parametrization(layer, "weight", link)
-    assert link._exponential() is chosen
+    assert maps.exponential._EXPONENTIALS[link._given()] is chosen
+
+
+class Calls:
+    """A backend that notes what the graphs call, and changes nothing."""
+
+    def __init__(self):
+        self.graphs = []
+
+    def __call__(self, graph, example_inputs):
+        self.graphs.append({str(node.target) for node in graph.graph.nodes})
+        return graph.forward
+
+    def mention(self, name):
+        return [any(name in call for call in calls) for calls in self.graphs]
+
+
+@pytest.mark.parametrize("first", [maps.Skew, maps.Symmetric])
+def test_the_compiler_knows_what_the_map_is_given(first):
+    torch._dynamo.reset()
+    layer = torch.nn.Linear(5, 5)
+    for link in (first(), maps.MatrixExp()):
+        holdfast.register_parametrization(layer, "weight", link)
+    calls, x = Calls(), torch.randn(2, 5)
+    value = torch.compile(layer, backend=calls, fullgraph=True)(x)
+    assert_close(value, layer(x))
+    general = first is not maps.Skew  # the negative control
+    assert calls.mention("matrix_exp") == [general]
+
+
+def test_a_graph_is_bound_to_what_the_map_is_given():
+    torch._dynamo.reset()
+    skew, free = torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False)
+    free.weight.data = torch.eye(4)
+    holdfast.register_parametrization(skew, "weight", maps.Skew())
+    for layer in (skew, free):
+        holdfast.register_parametrization(layer, "weight", maps.MatrixExp())
+    free.parametrizations.weight.original.data.normal_()
+    calls = Calls()
+    read = torch.compile(lambda layer: layer.weight + 0, backend=calls, fullgraph=True)
+    for layer in (skew, free, skew):
+        assert_close(read(layer), layer.weight)
+    assert calls.mention("matrix_exp") == [False, True]
 
 
 def test_a_free_matrix_that_happens_to_be_skew_keeps_its_whole_gradient():

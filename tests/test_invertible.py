@@ -8,8 +8,8 @@ import torch
 from torch.testing import assert_close
 
 import holdfast
-from case import Host
 from holdfast import errors, linalg, maps, sets
+from holdfast.testing.case import Host
 
 MAPS = {"plu": maps.PLU, "svd": maps.InvertibleSVD}
 EACH = pytest.mark.parametrize("kind", MAPS)

@@ -430,6 +430,10 @@ def test_double_is_the_widest_type():
     )
 
 
+def test_a_number_has_the_tolerance_of_a_small_matrix():
+    assert linalg.tolerance(torch.tensor(1.0)) == linalg.tolerance(torch.eye(2))
+
+
 def test_tolerances_grow_with_size_and_with_the_rounding_unit():
     def at(n, dtype):
         return linalg.tolerance(torch.empty(n, 3, dtype=dtype))

@@ -8,9 +8,9 @@ import torch
 from torch.testing import assert_close
 
 import holdfast
-from case import Host
 from cases_linear import LINEAR
 from holdfast import errors, linalg, maps, sets
+from holdfast.testing.case import Host
 
 BOTH = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 

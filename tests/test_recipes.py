@@ -220,7 +220,7 @@ def test_T14_our_maps_work_under_torchs_own_registration(recipe):
     module = nn.Linear(5, 4)
     theirs = copy.deepcopy(module)
     torch.manual_seed(5)
-    link = type(link)(**link.spec())
+    link = maps.from_spec(link.spec())
     torch_parametrize.register_parametrization(module, "weight", link)
     torch.manual_seed(5)
     getattr(torch_recipes, function)(theirs, **options)

@@ -14,7 +14,6 @@ import holdfast
 from cases import CASES
 from cases_simplex import SIMPLEX
 from holdfast import errors, linalg, maps, sets
-from test_laws import law_compile
 
 SHORTER = {
     "log ratios": maps.IsometricLogRatio(),
@@ -225,13 +224,3 @@ def test_a_value_outside_is_refused():
         layer.weight = torch.full((2, 3), 0.4)
     with pytest.raises(ValueError, match="residual nan|not in Simplex"):
         layer.weight = torch.full((2, 3), math.nan)
-
-
-# ---- torch.compile ------------------------------------------------------------------
-
-COMPILED = ("log ratios -1", "stick breaking -2", "zero sums", "increasing")
-
-
-@pytest.mark.parametrize("case", [c for c in SIMPLEX if c.name in COMPILED], ids=str)
-def test_compiled_values_and_gradients_are_the_same(case):
-    law_compile(case, (4, 4))

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import holdfast
-from case import Host
 from holdfast import errors, maps, sets
+from holdfast.testing.case import Host
 from support import state_of, told
 
 KINDS = ("matrix_exp", "cayley", "householder")
@@ -212,6 +212,7 @@ def test_the_arguments_are_shown_and_saved():
     map_ = maps.Orthogonal("cayley", special=True)
     assert repr(map_) == "Orthogonal(orthogonal_map='cayley', special=True)"
     assert map_.spec() == {
+        "map": "Orthogonal",
         "orthogonal_map": "cayley",
         "use_trivialization": True,
         "special": True,

@@ -14,7 +14,6 @@ from cases import CASES
 from cases_stochastic import STOCHASTIC, weights
 from holdfast import errors, maps, sets
 from holdfast.linalg import northwest, scaling
-from test_laws import law_compile
 
 MAPS = {"sinkhorn": maps.Sinkhorn(), "northwest corner": maps.NorthwestCorner()}
 EACH = pytest.mark.parametrize("name", MAPS)
@@ -318,12 +317,3 @@ def test_a_single_entry_is_forced():
         holdfast.register_parametrization(layer, "weight", map_)
         assert layer.weight.item() == 1.0
         layer(torch.ones(1)).backward()
-
-
-@pytest.mark.parametrize(
-    "case",
-    [c for c in STOCHASTIC if c.name == "northwest corner of a coupling"],
-    ids=str,
-)
-def test_compiled_values_and_gradients_are_the_same(case):
-    law_compile(case, (5, 3))

@@ -83,6 +83,23 @@ def test_single_precision_is_orthonormal_to_a_few_roundings(shape, size, dtype, 
 
 
 @BOTH
+@PRECISIONS
+def test_one_long_direction_does_not_round_the_others(kind, dtype):
+    """K^H K has the square of its length, 10000, in all entries."""
+    thin, at, _ = MAPS[kind]
+    K = normal(60, 1, dtype=dtype) @ normal(1, 8, dtype=dtype)
+    K *= 100 / torch.linalg.matrix_norm(K, 2)
+    assert off(thin(torch.zeros(8, 8, dtype=dtype), K)) < 2e-5
+    base = torch.eye(68, 8, dtype=dtype)
+    assert off(at(torch.cat([torch.zeros(8, 8), K]), base)) < 2e-5
+
+
+def test_nearly_parallel_reflections_stay_orthonormal():
+    X = torch.randn(90, 1) @ torch.randn(1, 90)
+    assert off(linalg.reflections(10 * X)) < 5e-6
+
+
+@BOTH
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_no_rank_of_the_lower_part_is_special(rank, kind):
     thin, _, square = MAPS[kind]

@@ -632,7 +632,7 @@ def test_A4_what_was_not_finite_before_may_stay():
 def orthogonal_map() -> holdfast.Parametrization:
     """The map behind the recipe, as it was before it met a tensor."""
     link = holdfast.orthogonal(nn.Linear(3, 3)).parametrizations.weight[0]
-    return type(link)(**link.spec())
+    return holdfast.maps.from_spec(link.spec())
 
 
 OUTSIDE = torch.arange(9.0).view(3, 3)

@@ -18,6 +18,7 @@ from .core.transfer import transfer_parametrizations_and_params
 from .core.writing import writable
 from .model.folding import fold, folded, unfold
 from .model.optim import swap_parameters
+from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
 from .recipes import orthogonal, spectral_norm, weight_norm
@@ -25,6 +26,7 @@ from .recipes import orthogonal, spectral_norm, weight_norm
 __all__ = [
     "Parametrization",
     "ParametrizationList",
+    "Plan",
     "Rebase",
     "Sparsify",
     "cached",
@@ -37,6 +39,7 @@ __all__ = [
     "linalg",
     "maps",
     "orthogonal",
+    "plan",
     "register_parametrization",
     "remember",
     "remove_link",
@@ -44,6 +47,7 @@ __all__ = [
     "reparametrize",
     "replace_link",
     "sets",
+    "spec",
     "spectral_norm",
     "swap_parameters",
     "transfer_parametrizations_and_params",

@@ -7,6 +7,10 @@ HoldfastError
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain
 ├── SharedMapError        (ValueError)    one stateful map on two tensors
 ├── TiedTensorError       (ValueError)    a tensor that has other names
+├── SpecError             (ValueError)    data that does not describe a map
+├── PlanError             (ValueError)    rules that cannot be read or followed
+├── UnknownLawError       (ValueError)    no law of that name to be exempt from
+├── LawError              (AssertionError)  a map breaks a law
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
 
 Every class also derives from the built-in that torch raises in the same place, so
@@ -48,6 +52,22 @@ class SharedMapError(HoldfastError, ValueError):
 
 class TiedTensorError(HoldfastError, ValueError):
     """A tensor that is registered under other names too was to be parametrized."""
+
+
+class PlanError(HoldfastError, ValueError):
+    """Rules that cannot be read, or a plan that cannot be carried out."""
+
+
+class SpecError(HoldfastError, ValueError):
+    """Data that does not describe a map, or a map that data cannot describe."""
+
+
+class UnknownLawError(HoldfastError, ValueError):
+    """There is no law of that name."""
+
+
+class LawError(HoldfastError, AssertionError):
+    """A map breaks a law of the library."""
 
 
 class NoRightInverseError(HoldfastError, RuntimeError):

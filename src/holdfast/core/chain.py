@@ -160,6 +160,11 @@ class ParametrizationList(EpochList):
             return (self._original("original"),)
         return tuple(self._original(f"original{i}") for i in range(self.ntensors))
 
+    def first_originals(self) -> tuple[Tensor, ...]:
+        """Return the free tensors as they will be once a registration is through."""
+        pending = self.__dict__.get("_pending")
+        return self.originals() if pending is None else (pending,)
+
     def _original(self, name: str) -> Tensor:
         state = self.__dict__
         tensor = state["_parameters"].get(name)

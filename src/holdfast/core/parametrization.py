@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
+from .plain_data import constructor, described
 from .sharing import forget_at_home
 
 Outside = Literal["error", "warn", "project"]
@@ -112,22 +112,22 @@ class Parametrization(nn.Module):
         """
 
     def spec(self) -> dict[str, object]:
-        """Return the constructor arguments, as plain data, by name."""
-        return {name: getattr(self, name) for name in self._defaults()}
+        """Return the class and its arguments as data for `maps.from_spec` and JSON.
+
+        Of a large tensor it has shape and dtype: the values are the state dict's.
+        """
+        return described(self, "map")
 
     def extra_repr(self) -> str:
         """Show choices by name, and the arguments that differ from their defaults."""
-        defaults = self._defaults()
+        arguments = (
+            (p.name, getattr(self, p.name), p.default)
+            for p in constructor(type(self))
+            if p.kind is not p.VAR_POSITIONAL
+        )
         return ", ".join(
             f"{name}={value!r}"
-            for name, value in self.spec().items()
+            for name, value, default in arguments
             if isinstance(value, str)
-            or (not isinstance(value, Tensor | nn.Module) and value != defaults[name])
+            or (not isinstance(value, Tensor | nn.Module) and value != default)
         )
-
-    @classmethod
-    def _defaults(cls) -> dict[str, object]:
-        """Return the constructor's arguments with their defaults."""
-        parameters = inspect.signature(cls).parameters.values()
-        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return {p.name: p.default for p in parameters if p.kind not in variadic}

@@ -6,7 +6,8 @@ replaced rather than edited, because ``copy.copy`` of a module shares them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,30 +30,37 @@ def note_successors(old: Tensor, new: Iterable[Tensor]) -> None:
         successors[old] = parameters
 
 
-def attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
-    """Put the chain in the place of the plain tensor."""
+def attach(chains: Sequence[tuple[nn.Module, str, ParametrizationList]]) -> None:
+    """Put chains in the places of plain tensors, all or none."""
+    with ExitStack() as undo:
+        for module, name, chain in chains:
+            undo.enter_context(undone_on_failure(module))
+            _attach(module, name, chain)
+        for *_, chain in chains:
+            chain.settle()
+
+
+def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     state = module.__dict__
-    with undone_on_failure(module):
-        parameter = name in module._parameters
-        registry = "_parameters" if parameter else "_buffers"
-        chain.__dict__["order"] = names_in_order(module, registry)
-        state[registry] = {k: v for k, v in state[registry].items() if k != name}
-        if name in module._non_persistent_buffers_set:
-            chain._non_persistent_buffers_set.update(chain._buffers)
-            state["_non_persistent_buffers_set"] = (
-                module._non_persistent_buffers_set - {name}
-            )
-        chains = module._modules.get("parametrizations")
-        if chains is None:
-            chains = nn.ModuleDict()
-            chains.training = module.training
-            state["_modules"] = {**module._modules, "parametrizations": chains}
-        chain.__dict__["training"] = module.training
-        chains._modules[name] = chain  # not `chains[name]`, which refuses "values" (A2)
-        reclass(module, chains._modules)
-        recurrent.release(module)
-        refine_on_forward(module)
-        chain.settle()
+    parameter = name in module._parameters
+    registry = "_parameters" if parameter else "_buffers"
+    chain.__dict__["order"] = names_in_order(module, registry)
+    state[registry] = {k: v for k, v in state[registry].items() if k != name}
+    if name in module._non_persistent_buffers_set:
+        chain._non_persistent_buffers_set.update(chain._buffers)
+        state["_non_persistent_buffers_set"] = module._non_persistent_buffers_set - {
+            name
+        }
+    chains = module._modules.get("parametrizations")
+    if chains is None:
+        chains = nn.ModuleDict()
+        chains.training = module.training
+        state["_modules"] = {**module._modules, "parametrizations": chains}
+    chain.__dict__["training"] = module.training
+    chains._modules[name] = chain  # not `chains[name]`, which refuses "values" (A2)
+    reclass(module, chains._modules)
+    recurrent.release(module)
+    refine_on_forward(module)
 
 
 def names_in_order(module: nn.Module, registry: str) -> tuple[str, ...]:

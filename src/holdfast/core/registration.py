@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -107,13 +109,17 @@ def register_parametrization(
             if is_parametrized(module, tensor_name):
                 _append(module, tensor_name, parametrization, where, unsafe=unsafe)
             else:
-                _begin(
-                    module,
-                    tensor_name,
-                    parametrization,
-                    where,
-                    unsafe=unsafe,
-                    outside=outside,
+                place(
+                    [
+                        prepare(
+                            module,
+                            tensor_name,
+                            [parametrization],
+                            where,
+                            unsafe=unsafe,
+                            outside=outside,
+                        )
+                    ]
                 )
         except Exception as error:
             name_tensor(error, where)
@@ -121,27 +127,45 @@ def register_parametrization(
     return module
 
 
-def _begin(
+@dataclass(frozen=True)
+class Prepared:
+    """A chain that only has to be put in the place of its tensor."""
+
+    module: nn.Module
+    name: str
+    chain: ParametrizationList
+    replaced: Tensor | None  # what leaves the model, if anything does
+
+
+def prepare(
     module: nn.Module,
     name: str,
-    map_: nn.Module,
+    maps: Sequence[nn.Module],
     where: Where,
     *,
-    unsafe: bool,
-    outside: Outside | None,
-) -> None:
-    """Put a chain of one map in the place of a plain tensor."""
+    unsafe: bool = False,
+    outside: Outside | None = None,
+) -> Prepared:
+    """Make the chain of a plain tensor; the module is not touched."""
     original = _plain_tensor(module, name, where)
     borrowed = borrows(module, name)
     if borrowed:
         original = like(original, original)
     else:
         check_untied(module, name, where)
-    check_domain(map_, original, where)
-    chain = ParametrizationList([map_], original, unsafe, outside=outside, where=where)
-    attach(module, name, chain)
-    if not borrowed and not chain.is_tensor:
-        note_successors(original, chain.originals())
+    check_domain(maps[0], original, where)
+    chain = ParametrizationList(maps, original, unsafe, outside=outside, where=where)
+    _check_links(chain, where)
+    leaves = not borrowed and not chain.is_tensor
+    return Prepared(module, name, chain, original if leaves else None)
+
+
+def place(prepared: Sequence[Prepared]) -> None:
+    """Put prepared chains in their places, all or none."""
+    attach([(each.module, each.name, each.chain) for each in prepared])
+    for each in prepared:
+        if each.replaced is not None:
+            note_successors(each.replaced, each.chain.originals())
 
 
 def name_tensor(error: Exception, where: Where) -> None:
@@ -239,6 +263,19 @@ def check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
             "tensor does not stay there while it trains. Register the map that leads "
             "there first, or use a recipe such as `holdfast.orthogonal`."
         )
+
+
+def _check_links(chain: ParametrizationList, where: Where) -> None:
+    """Refuse a map whose domain does not contain what those before it make."""
+    first, *others = chain._modules.values()
+    if not others:
+        return
+    with torch.no_grad():
+        value = call(first, chain.first_originals())
+        for map_ in others:
+            if isinstance(map_, Parametrization):
+                check_member(map_, value, where)
+            value = call(map_, (value,))
 
 
 def check_member(map_: Parametrization, value: Tensor, where: Where) -> None:

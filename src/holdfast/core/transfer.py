@@ -111,9 +111,9 @@ def _place(
     elif isinstance(target, nn.Parameter) and original is not None:
         # the target's parameter stays the object that its optimizer knows
         chain._parameters["original"] = target
-        attach(module, name, chain)
+        attach([(module, name, chain)])
         return target, original
-    attach(module, name, chain)
+    attach([(module, name, chain)])
     if target is not None:
         note_successors(target, chain.originals())
     return None

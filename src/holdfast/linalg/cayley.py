@@ -11,8 +11,9 @@ Note [Two products]
     With :math:`M = (I - A/2)^{-1}` the transform is :math:`Q = 2M - I`, an inverse and
     no solve, and :math:`dQ = M\, dA\, M`. So the gradient is :math:`M^H G M^H` with
     :math:`M = (I + Q)/2`: two products, and nothing is kept but the value. With a base
-    B the value is :math:`B (2M - I)` and :math:`BM = (B + Q)/2`, so that the gradient
-    of A is :math:`(BM)^H G M^H`: the base costs nothing on the way back.
+    B the value is :math:`Q = BC` for :math:`C = 2M - I`, and :math:`BM = (B + Q)/2`, so
+    that the gradient of A is :math:`(BM)^H G M^H`: the base costs nothing on the way
+    back.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from .closed_form import Rule, Tensors, closed_form
 from .inverse import invert_accretive
-from .products import add_product, add_to_diagonal, scaled_product
+from .products import add_product, add_to_diagonal
 from .structure import (
     difference,
     difference_,
@@ -57,16 +58,15 @@ class _Cayley:
 
     @staticmethod
     def jvp(kept: tuple[Tensor], dA: Tensor) -> Tensors:
-        (Q,) = kept
-        half = add_product(dA, Q, dA, alpha=0.25, beta=0.25)
-        return (add_product(half, half, Q),)
+        return (_tangent(kept[0], dA),)
 
 
 class _CayleyAt:
     @staticmethod
     def forward(A: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        M = _half_resolvent(A)
-        return add_product(base, base, M, alpha=2, beta=-1), M
+        # not 2BM - B: the product would be twice as large, and so its rounding
+        (C,) = _Cayley.forward(A)
+        return base @ C, C
 
     @staticmethod
     def keep(inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> Tensors:
@@ -77,29 +77,35 @@ class _CayleyAt:
         kept: tuple[Tensor, Tensor, Tensor],
         needs: tuple[bool, bool],
         G: Tensor,
-        gM: Tensor | None,
+        gC: Tensor | None,
     ) -> Tensors:
-        Q, M, base = kept
+        Q, C, base = kept
         gA = gbase = None
         if needs[0]:
             left = (Q + base).mH @ G
-            gA = scaled_product(left, M.mH, 0.5)
-            if gM is not None:
-                gA = add_product(gA, M.mH @ gM, M.mH, alpha=0.5)
+            if gC is not None:
+                left = left + add_product(gC, C.mH, gC)
+            gA = add_product(left, left, C.mH, alpha=0.25, beta=0.25)
         if needs[1]:
-            gbase = add_product(G, G, M.mH, alpha=2, beta=-1)
+            gbase = G @ C.mH
         return gA, gbase
 
     @staticmethod
     def jvp(
         kept: tuple[Tensor, Tensor, Tensor], dA: Tensor | None, dbase: Tensor | None
     ) -> Tensors:
-        _, M, base = kept
-        dM = torch.zeros_like(M) if dA is None else scaled_product(M @ dA, M, 0.5)
-        dQ = 2 * base @ dM
+        _, C, base = kept
+        dC = torch.zeros_like(C) if dA is None else _tangent(C, dA)
+        dQ = base @ dC
         if dbase is not None:
-            dQ = dQ + add_product(dbase, dbase, M, alpha=2, beta=-1)
-        return dQ, dM
+            dQ = add_product(dQ, dbase, C)
+        return dQ, dC
+
+
+def _tangent(Q: Tensor, dA: Tensor) -> Tensor:
+    """Return M dA M for M = (I + Q)/2."""
+    half = add_product(dA, Q, dA, alpha=0.25, beta=0.25)
+    return add_product(half, half, Q)
 
 
 def _half_resolvent(A: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from .moments import Moments, bound, higher, moments, within
 from .products import accumulate_product, add_product
-from .programs import DOUBLE, SINGLE, Program, Row, Step
+from .programs import DOUBLE, SINGLE, SQUARED, Program, Row, Step
 from .tracing import traced
 
-# Halvings where the host may not look at the norm: its bound may be 358 in single
-# precision, 256 in double. What is larger becomes NaN there.
-_FIXED = 7
+# Halvings where the host may not look at the norm: its bound may be 2867 in single
+# precision, 2048 in double. What is larger becomes NaN there. All matrices are halved
+# so often, for D keeps its digits however small it is, and to choose between two
+# matrices at each squaring costs more than the squarings that are not needed.
+_FIXED = 10
 
 # The root of the mean squared singular value, in norms, up to which it is tried whether
 # a smaller program will do.
@@ -37,6 +39,13 @@ class Plan:
     program: Program
     squarings: int
     equal: bool
+
+
+# Made here, because the compiler does not trace a cache.
+_FIXED_PLANS = [
+    Plan(program.halved(_FIXED), _FIXED, equal=True)
+    for program in (SQUARED, DOUBLE[-1])
+]
 
 
 class Evaluation(NamedTuple):
@@ -77,8 +86,11 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     *smaller, largest = DOUBLE if wide else SINGLE
     basis = [A, A @ A]
     if fixed:
-        basis = _extended(basis, largest)
-        return _run(*_halved(largest, basis, None), basis)
+        plan = _FIXED_PLANS[wide]
+        basis = _extended(basis, plan.program)
+        too_large = _norms(basis, plan.program) > plan.program.limit * 2**_FIXED
+        basis[0] = A.masked_fill(too_large[..., None, None], math.nan)
+        return _run(plan, None, basis)
     known = moments(basis)
     for program in smaller:
         more, found = basis, known
@@ -118,17 +130,20 @@ def _all(truths: object) -> bool:
     return bool(truths.all() if isinstance(truths, Tensor) else truths)
 
 
-def _halved(
-    program: Program, basis: list[Tensor], found: Moments | None
-) -> tuple[Plan, Tensor]:
-    """Return how often to halve each matrix; the same work for all without moments."""
+def _norms(basis: Sequence[Tensor], program: Program) -> Tensor:
+    """Return bounds of the norms."""
     norms = basis[1].detach().abs().sum(-1).amax(-1).sqrt()
     for power, degree in zip(basis[1:], program.degrees[1:], strict=True):
         norms = torch.minimum(norms, bound(power, degree))
+    return norms
+
+
+def _halved(
+    program: Program, basis: list[Tensor], found: Moments
+) -> tuple[Plan, Tensor]:
+    """Return how often to halve each matrix."""
+    norms = _norms(basis, program)
     halvings = (norms / program.limit).log2().ceil().clamp_min(0)
-    if found is None:
-        halvings = torch.where(halvings > _FIXED, math.nan, halvings)
-        return Plan(program, _FIXED, equal=False), halvings
     fewer = within(found, program.limit * torch.exp2(halvings - 1))
     halvings = torch.where(fewer, halvings - 1, halvings).clamp_min(0)  # pyright: ignore
     halvings = halvings.nan_to_num(0, 0, 0)  # the value is NaN without halving

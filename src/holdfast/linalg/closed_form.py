@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
+from .precision import autocasts, no_autocast
 from .tracing import forward_mode, transforming
 
 Tensors = tuple[Tensor | None, ...]
@@ -104,6 +105,11 @@ def closed_form(rule: Rule) -> Callable[..., Tensor]:
     traced = _traced(rule)
 
     def function(*inputs: Tensor | None) -> Tensor:
+        first = inputs[0]
+        assert first is not None
+        if autocasts(first):  # which would cast some factors of a product, not all
+            with no_autocast(first):
+                return function(*inputs)
         if torch.compiler.is_compiling():
             if torch.is_grad_enabled() and any(
                 x is not None and x.requires_grad for x in inputs
@@ -130,10 +136,12 @@ def _eager(rule: Rule) -> tuple[type[Function], type[Function]]:
         ctx.like = output[0].shape, output[0].dtype, output[0].device
 
     def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: ANN401
-        if grads[0] is None:
+        G, *others = grads
+        if G is None:
             shape, dtype, device = ctx.like
-            grads = (torch.zeros(shape, dtype=dtype, device=device), *grads[1:])
-        return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, *grads)
+            G = torch.zeros(shape, dtype=dtype, device=device)
+        with no_autocast(G):
+            return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, G, *others)
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
         with forward_mode():  # see Note [Derivatives of derivatives]
@@ -180,7 +188,8 @@ def _traced(rule: Rule) -> type[Function]:
     def backward(ctx: Any, G: Tensor) -> Any:  # noqa: ANN401
         saved = iter(ctx.saved_tensors)
         kept = tuple(next(saved) if there else None for there in ctx.present)
-        return rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
+        with no_autocast(G):
+            return rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     return type(rule.__name__, (Function,), members)

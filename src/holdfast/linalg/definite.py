@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .exponential import matrix_exponential
+from .exponential import exponential_derivative, matrix_exponential
 from .precision import double
 from .structure import require_square
 from .tracing import traced
@@ -67,7 +67,7 @@ class _SymmetricExponential(torch.autograd.Function):
         """Return the symmetric gradient."""
         S, values, V = ctx.saved_tensors
         if torch.is_grad_enabled():
-            slope = _derivative(S.mH, grads[0])
+            slope = exponential_derivative(S.mH, grads[0])
         else:
             inner = V.mH @ grads[0].to(V.dtype) @ V
             slope = (V @ (_quotients(values) * inner) @ V.mH).to(S.dtype)
@@ -77,7 +77,7 @@ class _SymmetricExponential(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
         """Return the derivative in a symmetric direction."""
         (S,) = ctx.saved_tensors
-        return _derivative(S, tangents[0])
+        return exponential_derivative(S, tangents[0])
 
 
 def _quotients(values: Tensor) -> Tensor:
@@ -87,20 +87,6 @@ def _quotients(values: Tensor) -> Tensor:
     apart = gap > 0
     gap = torch.where(apart, gap, 1)
     return larger.exp() * torch.where(apart, -torch.expm1(-gap) / gap, 1)
-
-
-def _derivative(S: Tensor, H: Tensor) -> Tensor:
-    """Return the derivative of the exponential at S in any direction H.
-
-    It is a block of the exponential of [[S, H], [0, S]], with H scaled to the size of S
-    so that a large gradient costs no digits.
-    """
-    n = S.shape[-1]
-    size = torch.linalg.matrix_norm(H.detach()).clamp_min(torch.finfo(H.dtype).tiny)
-    size = size[..., None, None]
-    upper = torch.cat([S, H / size], -1)
-    lower = torch.cat([torch.zeros_like(S), S], -1)
-    return matrix_exponential(torch.cat([upper, lower], -2))[..., :n, n:] * size
 
 
 def symmetric_logarithm(W: Tensor, floor: float = 0.0) -> Tensor:

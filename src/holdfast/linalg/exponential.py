@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .chebyshev import derivative, evaluate, sweep
-from .precision import double
+from .precision import double, no_autocast
 from .products import add_product, add_to_diagonal
 from .rotation import plane_rotation, space_rotation, turned
 from .structure import (
@@ -32,9 +32,8 @@ def skew_exponential(A: Tensor) -> Tensor:
     one squaring, and two products for the gradient.
 
     Where the host may not look at the norm (on another device than the CPU, and while
-    tracing) there are always 7 squarings, of which each matrix uses those that it
-    needs: 11 or 12 products, and 21 or 22 for the gradient. The norm may be 100; for
-    most matrices 200. What is too large gives NaN there.
+    tracing) there are always 10 squarings: 14 or 15 products, and 27 or 28 for the
+    gradient. The norm may be 1000. What is too large gives NaN there.
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.
 
@@ -102,11 +101,12 @@ class _SkewExponential(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
         """Return the skew gradient; the fast way unless it is differentiated again."""
         _, A, _, halvings, *tensors = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            slope = derivative(A.mH, grads[0], ctx.plan, halvings)
-        else:
-            slope = sweep(A, grads[0], ctx.plan, halvings, tensors)
-        return difference_(slope) / 2
+        with no_autocast(A):
+            if torch.is_grad_enabled():
+                slope = derivative(A.mH, grads[0], ctx.plan, halvings)
+            else:
+                slope = sweep(A, grads[0], ctx.plan, halvings, tensors)
+            return difference_(slope) / 2
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
@@ -128,12 +128,13 @@ class _LowerExponential(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         """Return the lower gradient."""
         X, A, base, halvings, *tensors = ctx.saved_tensors
-        G = grads[0] if base is None else base.mH @ grads[0]
-        if torch.is_grad_enabled():
-            slope = derivative(lower_skew(X).mH, G, ctx.plan, halvings)
-        else:
-            slope = sweep(A, G, ctx.plan, halvings, tensors)
-        return lower(difference_(slope)), None
+        with no_autocast(A):
+            G = grads[0] if base is None else base.mH @ grads[0]
+            if torch.is_grad_enabled():
+                slope = derivative(lower_skew(X).mH, G, ctx.plan, halvings)
+            else:
+                slope = sweep(A, G, ctx.plan, halvings, tensors)
+            return lower(difference_(slope)), None
 
 
 def _evaluated(ctx: Any, X: Tensor, A: Tensor, base: Tensor | None) -> Tensor:  # noqa: ANN401
@@ -165,9 +166,56 @@ def matrix_exponential(A: Tensor) -> Tensor:
                 [0., 1.]])
     """
     require_square(A)
+    return _by_torch(A) if traced(A) else _Exponential.apply(A)
+
+
+def _by_torch(A: Tensor) -> Tensor:
+    """Return torch's exponential. See Note [A batch of two]."""
     wide = double(A)
     if wide.dtype != A.dtype:
         return torch.matrix_exp(wide).to(A.dtype)
     if A.numel() == A.shape[-1] ** 2:
-        return torch.matrix_exp(torch.stack([A, A]))[0]
+        # a copy: no forward mode for a function whose value is a view
+        return torch.matrix_exp(torch.stack([A, A]))[0].clone()
     return torch.matrix_exp(A)
+
+
+class _Exponential(torch.autograd.Function):
+    """torch's exponential, whose own gradient loses digits for large losses."""
+
+    @staticmethod
+    def forward(ctx: Any, A: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(A)
+        ctx.save_for_forward(A)
+        return _by_torch(A)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
+        (A,) = ctx.saved_tensors
+        with no_autocast(A):
+            return exponential_derivative(A.mH, grads[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # noqa: ANN401
+        (A,) = ctx.saved_tensors
+        return exponential_derivative(A, tangents[0])
+
+
+def exponential_derivative(A: Tensor, H: Tensor) -> Tensor:
+    """Return the derivative of the exponential at A in any direction H.
+
+    It is a block of the exponential of [[A, H], [0, A]], with H scaled to norm one so
+    that a large gradient costs no digits. Its adjoint is the same function at ``A.mH``.
+
+    Example:
+        >>> import torch
+        >>> exponential_derivative(torch.zeros(1, 1), torch.full((1, 1), 3.0))
+        tensor([[3.]])
+    """
+    n = A.shape[-1]
+    with torch.no_grad():  # the value does not depend on it
+        size = torch.linalg.matrix_norm(H, keepdim=True)
+        size = size.clamp_min(torch.finfo(H.dtype).tiny)
+    upper = torch.cat([A, H / size], -1)
+    lower = torch.cat([torch.zeros_like(A), A], -1)
+    return matrix_exponential(torch.cat([upper, lower], -2))[..., :n, n:] * size

@@ -14,12 +14,13 @@ Note [Blocks of reflections]
     and the rest are the derivatives of products. Halves of many columns are cheaper
     than all at once, since their vectors are shorter and their triangles smaller.
 
-Note [The diagonal]
-    Next to the identity :math:`V S^{-1} V^T` is 2 on the diagonal, and one is left of
-    it. Whatever relative error the squared lengths in S have shows there, and a product
-    adds the squares of small entries to the one on the diagonal, one by one: in single
-    precision that would be most of the error of the value. So the squares
-    below the diagonal are summed first.
+Note [The triangle]
+    The value is orthonormal as far as :math:`S + S^T = V^T V`, to an error that the
+    inverse of S multiplies: for nearly parallel vectors by hundreds. So in single
+    precision S is made in double. In double, the error of the squared lengths would be
+    most of that of the value: next to the identity :math:`V S^{-1} V^T` is 2 on the
+    diagonal, and a product adds the squares of small entries to the one on the
+    diagonal, one by one. So the squares below the diagonal are summed first.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ class _Reflect:
     @staticmethod
     def forward(V: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         b = V.shape[-1]
-        squares = add_to_diagonal(V * V, -1).sum(-2)
-        S = add_to_diagonal((V.mT @ V).triu_(1), (squares + 1) / 2)
-        T = _upper_inverse(S)
+        T = _upper_inverse(_triangle(V)).to(V.dtype)
         F = V[..., :b, :].mT
         if Y is not None:
             F = torch.cat([F, V[..., b:, :].mT @ Y], -1)
@@ -146,6 +145,17 @@ def reflections(X: Tensor) -> Tensor:
     """
     identity = torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device)
     return _by_halves(X.tril(-1) + identity)
+
+
+def _triangle(V: Tensor) -> Tensor:
+    """Return S, in double precision. See Note [The triangle]."""
+    wide = double(V)
+    gram = wide.mT @ wide
+    if wide.dtype != V.dtype:
+        lengths = gram.diagonal(dim1=-2, dim2=-1) / 2
+    else:
+        lengths = (add_to_diagonal(V * V, -1).sum(-2) + 1) / 2
+    return add_to_diagonal(gram.triu_(1), lengths)
 
 
 def _by_halves(V: Tensor) -> Tensor:

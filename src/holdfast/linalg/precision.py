@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -31,6 +32,37 @@ def double(tensor: Tensor) -> Tensor:
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
+def autocasts(X: Tensor) -> bool:
+    """Tell whether autocast is on where the tensor is.
+
+    Example:
+        >>> import torch
+        >>> with torch.autocast("cpu"):
+        ...     print(autocasts(torch.zeros(2)))
+        True
+    """
+    device = X.device.type
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
+def no_autocast(X: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast, for derivatives of what was computed so.
+
+    A backward pass may run inside autocast, which casts some of the operands of a
+    product and leaves others.
+
+    Example:
+        >>> import torch
+        >>> X = torch.eye(2)
+        >>> with torch.autocast("cpu"), no_autocast(X):
+        ...     print((X @ X).dtype)
+        torch.float32
+    """
+    if not autocasts(X):
+        return nullcontext()
+    return torch.autocast(X.device.type, enabled=False)
+
+
 def full_precision(
     function: Callable[_Arguments, _Result],
 ) -> Callable[_Arguments, _Result]:
@@ -44,9 +76,8 @@ def full_precision(
     @functools.wraps(function)
     def computed(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         first = next(x for x in args if isinstance(x, Tensor))
-        device = first.device.type
-        if device != "meta" and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
+        if autocasts(first):
+            with no_autocast(first):
                 return computed(*args, **kwargs)
         if first.dtype not in _HALF_TYPES:
             return function(*args, **kwargs)

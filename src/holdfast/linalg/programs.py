@@ -143,6 +143,35 @@ SINGLE = (
     ),
 )
 
+_WITHIN = (-0.16147740954600604, -0.019276415427985857, -0.0065081394658218197)
+
+# For matrices that are all squared alike, of which most are small then: it expands the
+# value, so that the error of the slope is ten times smaller inside of the interval.
+SQUARED = Program(
+    2.8,
+    (1, 2, 3),
+    3,
+    (
+        _SQUARE,
+        _CUBE,
+        Step(
+            (0.077303283844149891, 0.072532606777184495, 0.0046399702982671562),
+            _WITHIN,
+            _WITHIN,
+        ),
+        Step(
+            (
+                0.57340882689339999,
+                -0.13529679005385376,
+                -0.020015877569585513,
+                5.5184081183684364,
+            ),
+            (1.1016893084764999, 0.03676803801834622, 0.013170239176232021, 1.0),
+            (0.0, 0.0, 0.0, 1.0),
+        ),
+    ),
+)
+
 DOUBLE = (
     Program(
         2.0,

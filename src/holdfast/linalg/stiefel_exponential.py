@@ -117,8 +117,9 @@ def thin_exponential_at(Z: Tensor, base: Tensor) -> Tensor:
 def _small_exponential(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
     """Return F and G/c. See Note [The small exponential]."""
     k = Omega.shape[-1]
+    wide, wide_K = double(Omega), double(K)  # a long K rounds more than its square
     # not K.mH: torch has no batches of forward derivatives for a conjugated view
-    wide, gram = double(Omega), double(K.conj_physical().mT @ K)
+    gram = wide_K.conj_physical().mT @ wide_K
     c = torch.linalg.matrix_norm(gram.detach(), keepdim=True).sqrt().clamp_min(1e-3)
     identity = torch.eye(k, dtype=wide.dtype, device=wide.device)
     upper = torch.cat([wide, -gram / c], -1)

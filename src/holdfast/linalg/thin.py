@@ -32,14 +32,34 @@ from torch import Tensor
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
 from .inverse import invert_accretive
+from .precision import double
 from .products import accumulate_product, add_product, add_to_diagonal, scaled_product
 from .structure import require_square
+from .tracing import recorded
+
+# From a squared half length of K on, S is made in double precision.
+_LONGEST = 4.0
 
 
 def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
-    """Return the inverse of I - Omega/2 + K^H K/4."""
+    """Return the inverse of I - Omega/2 + K^H K/4.
+
+    A long K has its square in S, and rounds the columns that it hardly has a part in.
+    """
     S = add_product(Omega, K.mH, K, alpha=0.25, beta=-0.5)
-    return invert_accretive(add_to_diagonal(S, 1))
+    if _is_long(S):
+        wide = double(K)
+        S = add_product(double(Omega), wide.mH, wide, alpha=0.25, beta=-0.5)
+    return invert_accretive(add_to_diagonal(S, 1)).to(K.dtype)
+
+
+def _is_long(S: Tensor) -> bool:
+    """Tell whether single precision rounds S too much, where a look is cheap."""
+    if S.dtype in (torch.float64, torch.complex128):
+        return False
+    if S.device.type != "cpu" or recorded(S) or S.numel() == 0:
+        return False
+    return float(S.real.max()) > _LONGEST  # on the diagonal, or Omega is long
 
 
 def _minus_identity(X: Tensor) -> Tensor:

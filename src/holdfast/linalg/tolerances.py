@@ -39,7 +39,7 @@ def tolerance(tensor: Tensor) -> float:
     dtype = tensor.dtype
     if not (dtype.is_floating_point or dtype.is_complex):
         return 0.0
-    size = max(_SMALLEST, *tensor.shape[-2:])
+    size = max((_SMALLEST, *tensor.shape[-2:]))
     if dtype in _HALF_TYPES:
         computed = _ROUNDINGS * math.sqrt(size) * torch.finfo(torch.float32).eps
         return computed + _HALF_ROUNDINGS * torch.finfo(dtype).eps

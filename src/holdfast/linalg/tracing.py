@@ -14,11 +14,35 @@ Note [Derivatives of derivatives]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+Method = TypeVar("Method", bound=Callable[..., object])
+
+
+def known_to_the_compiler(method: Method) -> Method:
+    """Let the compiler run a method while it traces, and take the result as constant.
+
+    For methods of modules that take no argument, return a string or a number, and
+    depend on nothing but the classes, order and modes of modules, to which every graph
+    is bound anyway. It is `torch.compiler.assume_constant_result`, without the import
+    of the compiler.
+
+    Example:
+        >>> class Doubling(torch.nn.Module):
+        ...     @known_to_the_compiler
+        ...     def factor(self):
+        ...         return 2.0 if self.training else 1.0
+        >>> Doubling().factor()
+        2.0
+    """
+    method._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return method
 
 
 def recorded(X: Tensor) -> bool:

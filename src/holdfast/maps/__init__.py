@@ -21,6 +21,7 @@ from .quantize import FakeQuantize
 from .shift import Circulant, Toeplitz
 from .simplex import Helmert, IsometricLogRatio, Softmax, StickBreaking
 from .sparse import Mask, NMSparsity, TopK
+from .specs import from_spec
 from .spectrum import SpectralLogistic, SpectralSoftplus
 from .stable import LRU, Lyapunov, Stein
 from .structured import Banded, Diagonal, Skew, Symmetric, Traceless, Triangular
@@ -80,4 +81,5 @@ __all__ = [
     "Traceless",
     "Triangular",
     "WeightNorm",
+    "from_spec",
 ]

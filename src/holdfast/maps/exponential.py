@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -16,10 +14,17 @@ from ..linalg.logarithm import signed_logarithm
 from ..linalg.orthonormal import polish
 from ..linalg.precision import double, full_precision
 from ..linalg.structure import positive_signs, require_square
+from ..linalg.tracing import known_to_the_compiler
 from ..sets.definite import SymmetricPositiveDefinite
 from ..sets.invertible import GeneralLinear
 from ..sets.linear import SkewMatrices, SquareMatrices, SymmetricMatrices
 from ..sets.orthogonal import Stiefel
+
+_EXPONENTIALS = {
+    "skew": skew_exponential,
+    "symmetric": symmetric_exponential,
+    "any": matrix_exponential,
+}
 
 
 class MatrixExp(Parametrization):
@@ -35,8 +40,9 @@ class MatrixExp(Parametrization):
     such that it is reached, whatever its determinant and eigenvalues; training then
     stays in its component. No other matrix can be assigned. After `Skew` it costs four
     products of size n up to a norm of two and one more for each doubling, the gradient
-    seven and two more; after `Symmetric`, one eigendecomposition; else, and while
-    `torch.compile` traces it, some ten products, and five times as much the gradient.
+    seven and two more (fourteen and 27 where the host may not look at the norm, see
+    `linalg.skew_exponential`); after `Symmetric`, one eigendecomposition; else, and if
+    that is compiled, some ten products, and five times as much the gradient.
 
     Shape:
         ``(*batch, n, n) -> (*batch, n, n)``.
@@ -74,22 +80,21 @@ class MatrixExp(Parametrization):
     @full_precision
     def forward(self, A: Tensor) -> Tensor:
         """Return the exponential."""
-        W = self._exponential()(A)
+        W = _EXPONENTIALS[self._given()](A)
         return W if self.signs is None else W * self.signs.unsqueeze(-2)
 
-    def _exponential(self) -> Callable[[Tensor], Tensor]:
-        """Return the function for what the map before this one makes."""
-        if torch.compiler.is_compiling():  # which does not know where a map belongs
-            return matrix_exponential
+    @known_to_the_compiler
+    def _given(self) -> str:
+        """Tell what the map before this one makes: the key of an exponential."""
         home = home_of(self)
         links = [] if home is None else [*home._modules.values()]
         before = links.index(self) - 1 if links else -1
         made = getattr(links[before], "codomain", None) if before >= 0 else None
         if isinstance(made, SkewMatrices):
-            return skew_exponential
+            return "skew"
         if isinstance(made, SymmetricMatrices | SymmetricPositiveDefinite):
-            return symmetric_exponential
-        return matrix_exponential
+            return "symmetric"
+        return "any"
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the skew or symmetric logarithm, and set the signs."""

@@ -114,7 +114,8 @@ def _matrix(weight: Tensor, axis: int | None) -> Tensor:
 
 
 def _largest(weight: Tensor, axis: int | None) -> Tensor:
-    return torch.linalg.svdvals(_matrix(weight, axis))[..., 0]
+    values = torch.linalg.svdvals(_matrix(weight, axis))
+    return values.amax(-1) if values.shape[-1] else values.sum(-1)  # 0 for no entries
 
 
 def _decomposed(weight: Tensor, axis: int | None) -> tuple[Tensor, Tensor, Tensor]:
