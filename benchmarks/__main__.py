@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
-import torch
-
+from .machine import FOLDER, facts
 from .reporting import Report, table
 
-FOLDER = Path(__file__).parent
 CLAIMS = (
     "reading_an_identity_costs_at_most_1_5_plain_reads",
     "a_cached_hit_costs_at_most_1_5_plain_reads",
@@ -38,6 +31,8 @@ CLAIMS = (
     "ten_thousand_rotations_cost_a_fifteenth_of_torchs",
     "ten_thousand_stable_matrices_are_stable",
     "invertible_and_definite_weights_cost_a_third_of_geotorchs",
+    "blocks_cost_at_most_1_1_batches",
+    "low_rank_weights_cost_a_third_of_geotorchs",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"
@@ -58,27 +53,6 @@ def run(name: str, *, quick: bool) -> Report:
     return Report.of_json(done.stdout)
 
 
-def machine() -> Iterator[tuple[str, str]]:
-    """Describe what it ran on."""
-    yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    yield "processor", f"{processor()}, {os.cpu_count()} cores"
-    yield "system", f"{platform.system()} {platform.machine()}"
-    yield "load at the start", f"{os.getloadavg()[0]:.2f}"
-    yield "holdfast", version("holdfast")
-    yield "torch", torch.__version__
-    yield "python", platform.python_version()
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return next(names, "unknown processor")
-
-
 def summary(reports: list[Report]) -> str:
     """Return one row for each target."""
     rows = [
@@ -95,7 +69,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="rough, and not written")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     options = parser.parse_args()
-    facts = table(["machine", ""], list(machine()))
+    machine = table(["machine", ""], list(facts()))
     reports: list[Report] = []
     for name in CLAIMS:
         reports.append(run(name, quick=options.quick))
@@ -106,7 +80,7 @@ def main() -> None:
     else:
         print(summary(reports))
     if not options.quick:
-        parts = [f"# holdfast {version('holdfast')}", facts, METHOD, summary(reports)]
+        parts = [f"# holdfast {version('holdfast')}", machine, METHOD, summary(reports)]
         parts += [f"## {report}" for report in reports]
         path = FOLDER / "results" / f"{version('holdfast')}.md"
         path.parent.mkdir(exist_ok=True)

@@ -7,11 +7,11 @@ gradient hold beside them at any time.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch import nn
 
 import holdfast
 
+from .device import kept, peak
 from .reporting import OURS, TORCHS, Report, main
 from .timing import Effort
 from .weights import Maker, makers, moved
@@ -24,25 +24,6 @@ MAKERS: dict[str, Maker] = {
     ),
     TORCHS: makers("householder")[TORCHS],
 }
-
-
-def kept(layer: nn.Module) -> int:
-    """Return the bytes of the parameters and buffers of a layer."""
-    return sum(x.nbytes for x in (*layer.parameters(), *layer.buffers()))
-
-
-def peak(layer: nn.Module, G: Tensor) -> int:
-    """Return the most bytes that a read and its gradient hold at a time."""
-    layer.weight.backward(G)  # what is made once is made
-    layer.zero_grad()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        layer.weight.backward(G)
-    events = [e for e in found.profiler.kineto_results.events() if "memory" in e.name()]
-    held = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        highest = max(highest, held)
-    return highest
 
 
 def measure(effort: Effort) -> Report:

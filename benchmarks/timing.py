@@ -9,6 +9,7 @@ which others had the core.
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,12 +28,18 @@ class Effort:
         rounds: blocks timed of each contestant.
         block: seconds that one block should take.
         quick: use the smallest subjects that still run everything.
+        most: seconds after which a comparison makes do with the rounds it has, if
+            these are at least three.
     """
 
     rounds: int = 101
     block: float = 0.008
     quick: bool = False
+    most: float = math.inf
 
+
+# Fewer rounds have no spread.
+_LEAST = 3
 
 QUICK = Effort(rounds=3, block=0.0005, quick=True)
 
@@ -48,6 +55,8 @@ class Contestant:
         around: makes the context that each block runs in.
         prepare: called before each block, untimed.
         number: executions in a block; by default as many as fill its seconds.
+        clock: tells the time in seconds.
+        threads: those that torch may use.
     """
 
     name: str
@@ -56,13 +65,15 @@ class Contestant:
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     prepare: Callable[[], object] | None = None
     number: int | None = None
+    clock: Callable[[], float] = time.process_time
+    threads: int = 1
 
     def __post_init__(self) -> None:
         self.timer = Timer(
             self.statement,
             globals=self.names,
-            timer=time.process_time,
-            num_threads=1,
+            timer=self.clock,
+            num_threads=self.threads,
         )
 
     def block(self, number: int) -> float:
@@ -125,7 +136,10 @@ def compare(contestants: Sequence[Contestant], effort: Effort) -> Comparison:
     seconds: dict[str, list[float]] = {c.name: [] for c in contestants}
     order = list(contestants)
     gc.collect()
-    for _ in range(effort.rounds):
+    started = time.perf_counter()
+    for done in range(effort.rounds):
+        if done >= _LEAST and time.perf_counter() - started > effort.most:
+            break
         for contestant in order:
             block = contestant.block(numbers[contestant.name])
             seconds[contestant.name].append(block)

@@ -44,12 +44,12 @@ def makers(kind: str, **options: Any) -> dict[str, Maker]:
     }
 
 
-def geotorchs(triv: str) -> dict[str, Maker]:
+def geotorchs(triv: str, space: str = "orthogonal") -> dict[str, Maker]:
     """Return what does it with GeoTorch, where that is installed."""
     if importlib.util.find_spec(GEOTORCH) is None:
         return {}
-    library = importlib.import_module(GEOTORCH)
-    return {GEOTORCH: lambda m: library.orthogonal(m, "weight", triv=triv)}
+    make = getattr(importlib.import_module(GEOTORCH), space)
+    return {GEOTORCH: lambda m: make(m, "weight", triv=triv)}
 
 
 def moved(layer: nn.Module, norm: float | None = None) -> nn.Module:

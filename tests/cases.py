@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from case import ROUNDED, always, mask
+from cases_combinators import COMBINATORS
 from cases_convolutions import CONVOLUTIONS
 from cases_definite import DEFINITE
 from cases_dynamics import DYNAMICS
 from cases_entrywise import ENTRYWISE
+from cases_grassmann import GRASSMANN
 from cases_invertible import INVERTIBLE
 from cases_linear import LINEAR
+from cases_low_rank import LOW_RANK
+from cases_norms import NORMS
 from cases_simplex import SIMPLEX
 from cases_sparse import SPARSE
 from cases_stochastic import STOCHASTIC
@@ -282,12 +286,16 @@ CASES = (
         for dim in (0, -1)
     ),
     # the families, each in a file of its own
+    *COMBINATORS,
     *CONVOLUTIONS,
     *DEFINITE,
     *DYNAMICS,
     *ENTRYWISE,
+    *GRASSMANN,
     *INVERTIBLE,
     *LINEAR,
+    *LOW_RANK,
+    *NORMS,
     *SIMPLEX,
     *SPARSE,
     *STOCHASTIC,

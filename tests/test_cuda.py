@@ -22,7 +22,8 @@ pytestmark = pytest.mark.cuda
 ORTHOGONAL = [
     case
     for case in CASES
-    if isinstance(case.codomain((4, 4)), sets.Stiefel) and torch.float32 in case.dtypes
+    if isinstance(case.codomain((4, 4)), sets.Stiefel | sets.Grassmann)
+    and torch.float32 in case.dtypes
 ]
 SETTINGS = [
     (case, shape)

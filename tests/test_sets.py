@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from cases_combinators import COMBINATOR_SETS
 from cases_definite import DEFINITE_SETS
 from cases_invertible import INVERTIBLE_SETS
 from cases_linear import LINEAR_SETS
+from cases_low_rank import LOW_RANK_SETS
+from cases_norms import NORMS_SETS
 from holdfast import errors, linalg, sets
 from subjects import Subject
 
@@ -45,7 +48,14 @@ SETS = {
     "sphere": sets.SpectralSphere(3.0),
     "sphere of a kernel": sets.SpectralSphere(axis=1),
 }
-MORE: dict[str, Subject] = {**LINEAR_SETS, **INVERTIBLE_SETS, **DEFINITE_SETS}
+MORE: dict[str, Subject] = {
+    **LINEAR_SETS,
+    **INVERTIBLE_SETS,
+    **DEFINITE_SETS,
+    **COMBINATOR_SETS,
+    **LOW_RANK_SETS,
+    **NORMS_SETS,
+}
 SETS |= {name: subject.constraint for name, subject in MORE.items()}
 GROUPS = ("O", "SO", "U", "SU")
 ONLY_SQUARE = ("square", "symmetric", "skew", "definite", "invertible", *GROUPS)

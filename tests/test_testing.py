@@ -22,7 +22,7 @@ from holdfast.errors import (
 )
 from holdfast.testing import Outcome, Verdict, check_parametrization
 from holdfast.testing.checker import LAWS
-from wrong_maps import WRONG, Drifting, Map, Noisy, Product
+from wrong_maps import WRONG, Drifting, Map, Noisy, Squared
 
 NAMES = [law.name for law in LAWS]
 SLOW = {"compile": "slow"}
@@ -127,11 +127,11 @@ def test_a_wrong_map_fails_its_law(wrong):
 
 def test_the_table_says_what_was_expected_found_and_what_helps():
     with pytest.raises(LawError) as caught:
-        check_parametrization(Product(), (3, 3), exempt={"compile": "takes a while"})
+        check_parametrization(Squared(), (3, 3), exempt={"compile": "takes a while"})
     title, *rows = str(caught.value).splitlines()
-    assert title == "Product on (3, 3), torch.float64"
+    assert title == "Squared on (3, 3), torch.float64"
     assert "compile            exempt          takes a while" in rows
-    assert "right_inverse      not applicable  `Product` has no right inverse" in rows
+    assert "right_inverse      not applicable  `Squared` has no right inverse" in rows
     assert "image              pass" in rows
     assert (
         "autocast           FAIL            Expected the same bits under autocast. "

@@ -141,6 +141,16 @@ def test_A11_a_tie_made_later_is_seen_although_there_was_none_before():
         holdfast.register_parametrization(layer, "weight", Gain())
 
 
+@pytest.mark.parametrize("how", REGISTER)
+def test_A11_of_a_tensor_that_nobody_else_holds_the_collector_is_not_asked(
+    how, monkeypatch
+):
+    layer, ask, asked = nn.Linear(3, 3), gc.get_referrers, []
+    monkeypatch.setattr(gc, "get_referrers", lambda *a: asked.append(1) or ask(*a))
+    REGISTER[how](layer)
+    assert not asked
+
+
 def test_A11_registering_at_every_forward_asks_the_collector_once(monkeypatch):
     layer, asked, ask = nn.Linear(3, 3), [], gc.get_referrers
     weight = layer.weight

@@ -159,7 +159,7 @@ class Cancelling(Map):
         return (X + 64) - 64 if X.dtype.itemsize == 2 else X
 
 
-class Product(Map):
+class Squared(Map):
     """Lets autocast have its way."""
 
     def forward(self, X):
@@ -247,7 +247,7 @@ class Numbers(Map):
         raise NotImplementedError
 
 
-class Frozen(Map):
+class Doubled(Map):
     """Compiles to another value than it computes."""
 
     def forward(self, X):
@@ -388,7 +388,7 @@ WRONG = (
         ),
     ),
     Wrong("half", lambda: [Cancelling()], "torch.bfloat16 is off by"),
-    Wrong("autocast", lambda: [Product()], "it is of dtype torch.bfloat16"),
+    Wrong("autocast", lambda: [Squared()], "it is of dtype torch.bfloat16"),
     Wrong(
         "autocast_backward",
         lambda: [Squaring()],
@@ -408,7 +408,7 @@ WRONG = (
         also=("transforms",),
     ),
     Wrong("transforms", lambda: [Numbers()], "vmap", also=("compile", "meta")),
-    Wrong("compile", lambda: [Frozen()], "the compiled value is off by"),
+    Wrong("compile", lambda: [Doubled()], "the compiled value is off by"),
     Wrong(
         "registering",
         lambda: [Drifting()],

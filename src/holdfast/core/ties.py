@@ -27,9 +27,11 @@ def check_untied(module: nn.Module, name: str, where: Where) -> None:
     """Refuse a tensor that has other names."""
     registry = module._parameters if name in module._parameters else module._buffers
     tensor, count = registry[name], _references(registry, name)
+    if tensor is None or count <= _OWN_REFERENCES:
+        return
     seen = _untied.get(module) or {}
-    known, enough = seen.get(name, (0, _OWN_REFERENCES))
-    if tensor is None or count <= (enough if known == id(tensor) else _OWN_REFERENCES):
+    known, enough = seen.get(name, (0, 0))
+    if known == id(tensor) and count <= enough:
         return
     if _others(module, name, tensor):
         gc.collect()  # not those of modules that nobody has any more
@@ -48,7 +50,8 @@ def _references(registry: Mapping[str, object], name: str) -> int:
     return sys.getrefcount(registry[name])
 
 
-_OWN_REFERENCES = _references({"": torch.empty(1)}, "") + 1  # the caller's name for it
+# and two more names for it, the one here and the one that `prepare` has
+_OWN_REFERENCES = _references({"": torch.empty(1)}, "") + 2
 
 
 def _others(

@@ -9,7 +9,7 @@ Note [Signs of blocks]
         = \begin{pmatrix} I & 2X \\ 0 & -I \end{pmatrix},
 
     and the sign of a matrix is the limit of the same odd polynomials that make its
-    singular values one.
+    singular values one, see `linalg/odd_polynomials.py`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,8 @@ import torch
 from torch import Tensor
 
 from .closed_form import Tensors, closed_form
+from .odd_polynomials import sign_schedule
 from .products import add_product, add_to_diagonal
-
-# The odd polynomials of degree five that in turn are the best approximations of one, in
-# the maximum norm, on the range that the ones before have made of [1e-5, 1]; the values
-# but for the last are divided by 1.01 so that rounding does not leave the range.
-SCHEDULE = (
-    (8.429564732300472, -24.536523872844505, 17.85526176719508),
-    (4.21425860765636, -3.0667764593654305, 0.5579629643229218),
-    (4.211873611803194, -3.0651677626327865, 0.5577854657857283),
-    (4.20185761858712, -3.058409342454333, 0.5570397845873123),
-    (4.160284274273862, -3.0303125010030243, 0.5539401468620254),
-    (3.995848232114309, -2.9184433117045376, 0.541606010136783),
-    (3.4554876396244114, -2.541051695560704, 0.5001351367730515),
-    (2.4570236002752615, -1.7790466270379652, 0.4181542464080563),
-    (1.9043221793739604, -1.270220628418209, 0.3670926975591441),
-    (1.858006479181967, -1.2162908221213513, 0.35828302345931384),
-    (1.8750077239045533, -1.250015447856369, 0.3750077239518158),
-)
 
 
 class _Lyapunov:
@@ -107,7 +91,7 @@ def lyapunov(
 def lyapunov_by_products(P: Tensor, C: Tensor) -> Tensor:
     """Return X by products alone, without derivatives. See Note [Signs of blocks].
 
-    Accurate where the eigenvalues of P are within a factor of 1e5.
+    For eigenvalues of P within a factor of 1e5, or 1e6 in double precision.
 
     Example:
         >>> import torch
@@ -117,7 +101,7 @@ def lyapunov_by_products(P: Tensor, C: Tensor) -> Tensor:
     """
     size = bound(P).clamp_min(torch.finfo(P.dtype).tiny)
     P, C = P / size, C / size
-    for a, b, c in SCHEDULE:
+    for a, b, c in sign_schedule(P.dtype):
         square = P @ P
         corner = add_product(P @ C, C, P, alpha=-1)
         fourth = corner @ square + square @ corner

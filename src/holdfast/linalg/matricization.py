@@ -1,4 +1,4 @@
-"""A tensor of any number of dimensions as one matrix, and back."""
+"""A tensor of any number of dimensions as one matrix, or as a batch of blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from ..errors import InvalidTensorError
 from .norms import axis
 
 Axes = int | tuple[int, ...]
@@ -55,6 +56,64 @@ def matricized_shape(shape: tuple[int, ...], rows: Axes) -> tuple[int, int]:
     count = 1 if isinstance(rows, int) else len(rows)
     sizes = [shape[i] for i in order]
     return math.prod(sizes[:count]), math.prod(sizes[count:])
+
+
+def stacked_shape(shape: tuple[int, ...], blocks: int, dim: int) -> tuple[int, ...]:
+    """Return the shape of the batch that `stack_blocks` makes of a tensor.
+
+    Example:
+        >>> stacked_shape((12, 5), 4, 0)
+        (4, 3, 5)
+    """
+    kept = axis(dim, len(shape))
+    if blocks < 1 or shape[kept] % blocks:
+        raise InvalidTensorError(
+            f"Expected a dimension {dim} that {blocks} blocks divide. Got shape "
+            f"{tuple(shape)}."
+        )
+    stacked = [*shape]
+    stacked[kept] //= blocks
+    stacked.insert(block_axis(len(shape)), blocks)
+    return tuple(stacked)
+
+
+def block_axis(ndim: int) -> int:
+    """Return which dimension of a batch counts the blocks: just before the matrices.
+
+    Example:
+        >>> block_axis(2), block_axis(3)
+        (0, 1)
+    """
+    return max(0, ndim - 2)
+
+
+def stack_blocks(W: Tensor, blocks: int, dim: int) -> Tensor:
+    """Return the equal blocks along a dimension as a batch, just before the matrices.
+
+    Example:
+        >>> import torch
+        >>> stack_blocks(torch.arange(4), 2, 0)
+        tensor([[0, 1],
+                [2, 3]])
+        >>> stack_blocks(torch.zeros(7, 12, 5), 4, -2).shape
+        torch.Size([7, 4, 3, 5])
+    """
+    stacked_shape(tuple(W.shape), blocks, dim)  # refuses what cannot be split
+    kept = axis(dim, W.ndim)
+    split = W.unflatten(kept, (blocks, W.shape[kept] // blocks))
+    return split.movedim(kept, block_axis(W.ndim))
+
+
+def join_blocks(B: Tensor, dim: int) -> Tensor:
+    """Return the tensor that `stack_blocks` makes a batch of.
+
+    Example:
+        >>> import torch
+        >>> join_blocks(torch.tensor([[[0, 1]], [[2, 3]]]), 1)
+        tensor([[0, 1, 2, 3]])
+    """
+    kept = axis(dim, B.ndim - 1)
+    return B.movedim(block_axis(B.ndim - 1), kept).flatten(kept, kept + 1)
 
 
 def _order(ndim: int, rows: Axes) -> list[int]:

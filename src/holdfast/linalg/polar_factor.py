@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from .closed_form import Tensors, closed_form
-from .lyapunov_equation import SCHEDULE, bound, lyapunov
-from .orthonormal import polish
+from .lyapunov_equation import bound, lyapunov
+from .odd_polynomials import sign_schedule
 from .products import add_product
 
 
@@ -67,9 +67,10 @@ def polar(W: Tensor) -> Tensor:
     r"""Return the matrix with orthonormal columns nearest to W.
 
     On CPU it is made of the singular vectors, which there is faster than any iteration
-    and right for every W. On CUDA it is found by 36 products, without a wait of the
-    host, for singular values within a factor of 1e5. Where W is rank deficient it is
-    one of several, and its derivative is without the infinite parts. See Note [Polar].
+    and right for every W; on CUDA by `polar_by_products`, without a wait of the host,
+    for condition numbers up to 1e5, or 1e6 in double precision. Where W is rank
+    deficient it is one of several, and its derivative is without the infinite parts.
+    See Note [Polar].
 
     Shape: ``(*batch, n, k) -> (*batch, n, k)`` for n >= k.
 
@@ -87,7 +88,16 @@ def polar(W: Tensor) -> Tensor:
 
 
 def polar_by_products(W: Tensor) -> Tensor:
-    """Return the nearest orthonormal columns by products alone, without derivatives.
+    r"""Return the nearest orthonormal columns by products alone, without derivatives.
+
+    It always takes 43 products, or 52 in double precision, and the host looks at
+    nothing. For condition numbers :math:`\kappa` up to 1e5, or 1e6 in double precision,
+    the columns are orthonormal to rounding, and off from the nearest ones by about
+    :math:`\kappa` roundings, as those of any method. In the directions of singular
+    values that are smaller than that the columns end too short, down to zero for zero:
+    this is seen, `sets.Stiefel` does not contain them.
+
+    Shape: ``(*batch, n, k) -> (*batch, n, k)`` for n >= k.
 
     Example:
         >>> import torch
@@ -97,11 +107,15 @@ def polar_by_products(W: Tensor) -> Tensor:
     References:
         Amsel et al., The Polar Express, 2025, https://arxiv.org/abs/2505.16932
     """
-    Q = W / bound(W)
-    for a, b, c in SCHEDULE:
+    size = bound(W)
+    Q = W / size.masked_fill(size == 0, 1)
+    for a, b, c in sign_schedule(W.dtype)[:-1]:
         A = Q.mH @ Q
         Q = add_product(Q, Q, add_product(A, A, A, alpha=c, beta=b), beta=a)
-    return polish(Q, steps=1)
+    # the last step as a correction, whose rounding errors are as small as it is
+    identity = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
+    R = add_product(identity.expand(*W.shape[:-2], -1, -1), Q.mH, Q, alpha=-1)
+    return add_product(Q, Q, add_product(R, R, R, alpha=3 / 8, beta=1 / 2))
 
 
 def nearest_rotation(W: Tensor) -> Tensor:

@@ -14,6 +14,12 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 _HALF_TYPES = (torch.float16, torch.bfloat16)
+# as a table: `torch.compile` does not know `torch.dtype.to_complex`
+_COMPLEX_TYPES = {
+    torch.float16: torch.complex32,
+    torch.float32: torch.complex64,
+    torch.float64: torch.complex128,
+}
 
 
 def double(tensor: Tensor) -> Tensor:
@@ -30,6 +36,17 @@ def double(tensor: Tensor) -> Tensor:
     if tensor.device.type == "mps":  # no float64 there
         return tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def cast(tensor: Tensor, real: torch.dtype) -> Tensor:
+    """Return the tensor in a precision: a complex one in the complex type of it.
+
+    Example:
+        >>> import torch
+        >>> cast(torch.zeros(2, dtype=torch.complex64), torch.float64).dtype
+        torch.complex128
+    """
+    return tensor.to(_COMPLEX_TYPES.get(real, real) if tensor.is_complex() else real)
 
 
 def autocasts(X: Tensor) -> bool:

@@ -37,8 +37,9 @@ from .products import accumulate_product, add_product, add_to_diagonal, scaled_p
 from .structure import require_square
 from .tracing import recorded
 
-# From a squared half length of K on, S is made in double precision.
-_LONGEST = 4.0
+# From a squared half length of K on, S is made in double precision; from another on
+# the identity in S is lost there too.
+_LONG, _LOST = 4.0, 1e15
 
 
 def _resolvent(Omega: Tensor, K: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ def _is_long(S: Tensor) -> bool:
         return False
     if S.device.type != "cpu" or recorded(S) or S.numel() == 0:
         return False
-    return float(S.real.max()) > _LONGEST  # on the diagonal, or Omega is long
+    return _LONG < float(S.real.max()) < _LOST  # on the diagonal, or Omega is long
 
 
 def _minus_identity(X: Tensor) -> Tensor:

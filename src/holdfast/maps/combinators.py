@@ -1,4 +1,4 @@
-"""Maps made of other maps: around another shape, or with a scale."""
+"""Maps around one map: another shape, a scale, another type to compute in."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from torch import Tensor
 from ..core.calling import call
 from ..core.checks import as_tuple
 from ..core.inversion import says_there_is_none
-from ..core.parametrization import Outside, Parametrization
+from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError, NotInSetError
-from ..linalg.matricization import Axes, matricize, matricized_shape, tensorize
-from ..linalg.precision import double
+from ..linalg.matricization import Axes, matricize, tensorize
+from ..linalg.precision import cast, double, no_autocast
+from ..linalg.structure import require_matrix
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
+from .around import Around
 
 
-class Matricized(Parametrization):
+class Matricized(Around):
     r"""A map of matrices, for a tensor of any number of dimensions as one matrix.
 
     .. math::
@@ -53,80 +55,66 @@ class Matricized(Parametrization):
         torch.Size([4, 18])
     """
 
-    deterministic = True
-
-    # of the tensor: `bind` sees it
-    shape: tuple[int, ...] = ()
-
     def __init__(self, map: Parametrization, rows: Axes = 0) -> None:
         super().__init__()
         self.map = map
         self.rows = rows
 
-    @property
-    def domain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors that are in the map's domain as a matrix."""
-        return sets.matricized(self.map.domain, self.rows)
+    def _made(self, constraint: Constraint) -> Constraint:
+        return sets.matricized(constraint, self.rows)
 
-    @property
-    def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors that are in the map's codomain as a matrix."""
-        return sets.matricized(self.map.codomain, self.rows)
+    _taken = _made
 
-    @property
-    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.outside
+    def _inward(self, weight: Tensor) -> Tensor:
+        return matricize(weight, self.rows).contiguous()
 
-    @property
-    def moves(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.moves
-
-    @property
-    def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.based
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the dimensions, and bind the map to the matrix."""
-        matricized_shape(tuple(weight.shape), self.rows)
-        self.shape = tuple(weight.shape)
-        _bind(self.map, matricize(weight, self.rows).contiguous())
-
-    def forward(self, *originals: Tensor) -> Tensor:
-        """Return the tensor of the map's value."""
-        M = call(self.map, self._matrices(originals))
-        return tensorize(M, self.shape, self.rows).contiguous()
-
-    def _matrices(self, originals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the map's originals: without a right inverse it is the tensor."""
-        if len(originals) != 1 or tuple(originals[0].shape) != self.shape:
-            return originals
-        if self.shape == matricized_shape(self.shape, self.rows):
-            return originals
-        return (matricize(originals[0], self.rows),)
-
-    def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return what the map's right inverse makes of the matrix."""
-        self.shape = tuple(weight.shape)
-        try:
-            return self.map.right_inverse(matricize(weight, self.rows).contiguous())
-        except NotImplementedError as error:
-            if not says_there_is_none(error, self.map):
-                raise
-            raise NotImplementedError(str(error)) from None
-
-    def refine_(self, *originals: Tensor) -> None:
-        """Advance the map's state."""
-        self.map.refine_(*self._matrices(originals))
-
-    def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
-        """Move the map's base."""
-        self.map.rebase_(*originals, repair=repair)
+    def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
+        return tensorize(value, self.shape, self.rows).contiguous()
 
 
-class Scaled(Parametrization):
+class Transposed(Around):
+    r"""A map of the transposed matrix: rows for columns, lower for upper.
+
+    .. math::
+        X \mapsto \varphi(X)^T
+
+    The originals are those of the map, whose shape is then (k, n) for most; the right
+    inverse is exact where that of the map is. For maps that treat rows and columns
+    differently; the orthogonal ones transpose wide matrices by themselves. Costs one
+    copy.
+
+    Args:
+        map: the map of (k, n) matrices.
+
+    Shape:
+        as the map's originals ``-> (*batch, n, k)``.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import maps
+        >>> X = torch.tensor([[1.0, 1.0], [0.0, 5.0]])
+        >>> maps.Transposed(maps.Softmax())(X).sum(-2)
+        tensor([1., 1.])
+    """
+
+    def __init__(self, map: Parametrization) -> None:
+        super().__init__()
+        self.map = map
+
+    def _made(self, constraint: Constraint) -> Constraint:
+        return sets.transposed(constraint)
+
+    _taken = _made
+
+    def _inward(self, weight: Tensor) -> Tensor:
+        require_matrix(weight)
+        return weight.mT.contiguous()
+
+    def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
+        return value.mT.contiguous()
+
+
+class Scaled(Around):
     r"""A map times a number, given or learnt.
 
     .. math::
@@ -161,95 +149,54 @@ class Scaled(Parametrization):
         https://doi.org/10.1007/BF02289451
     """
 
-    deterministic = True
-
     def __init__(self, map: Parametrization, scale: float | None = None) -> None:
         super().__init__()
         self.map = map
         self.scale = scale
 
-    @property
-    def domain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.domain
-
-    @property
-    def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The multiples of the map's codomain."""
-        made = self.map.codomain
+    def _made(self, constraint: Constraint) -> Constraint:
         if self.scale is None:
-            return sets.multiples(made) or Real()
-        return made if isinstance(made, Real) else sets.Scaled(made, self.scale)
+            return sets.multiples(constraint) or Real()
+        if isinstance(constraint, Real):
+            return constraint
+        return sets.Scaled(constraint, self.scale)
 
-    @property
-    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.outside
-
-    @property
-    def moves(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.moves
-
-    @property
-    def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the map says."""
-        return self.map.based
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the scale, and bind the map."""
-        if self.scale is not None:
-            if self.scale == 0 or not math.isfinite(self.scale):
-                raise ValueError(
-                    f"Expected a scale other than 0, and finite. Got {self.scale}."
-                )
-            _bind(self.map, weight / self.scale)
-            return
-        _bind(self.map, weight)
-        if sets.multiples(self.map.codomain) is None:
+    def _check(self, weight: Tensor) -> None:
+        if self.scale is None and sets.multiples(self.map.codomain) is None:
             raise InvalidTensorError(
                 "A scale that is learnt may change its sign, which leads out of "
                 f"{self.map.codomain} of `{type(self.map).__name__}`. Give `scale` a "
                 "number, or take a map that makes orthonormal columns."
             )
 
-    def forward(self, *originals: Tensor) -> Tensor:
-        """Return the scale times the map's value."""
-        if self.scale is not None:
-            return self.scale * call(self.map, originals)
-        return originals[0] * call(self.map, originals[1:])
+    def _inward(self, weight: Tensor) -> Tensor:
+        if self.scale is None:
+            return weight
+        if self.scale == 0 or not math.isfinite(self.scale):
+            raise ValueError(
+                f"Expected a scale other than 0, and finite. Got {self.scale}."
+            )
+        return weight / self.scale
 
-    def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the scale, if it is learnt, and the map's originals without it."""
+    def _handed(self, originals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return originals[self.scale is None :]
+
+    def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
+        return value * (originals[0] if self.scale is None else self.scale)
+
+    def _found(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if self.scale is not None:
+            return self.map.right_inverse(self._inward(weight))
+        scale, P = _scale(weight, self.map.codomain)
         try:
-            if self.scale is not None:
-                return self.map.right_inverse(weight / self.scale)
-            scale, P = _scale(weight, self.map.codomain)
             return scale, *as_tuple(self.map.right_inverse(P))
         except NotImplementedError as error:
             if not says_there_is_none(error, self.map):
                 raise
-            if self.scale is not None:
-                raise NotImplementedError(str(error)) from None
             raise InvalidTensorError(
                 f"`{type(self.map).__name__}` has no right inverse, so that no scale "
                 f"can be found for it. Give `scale` a number. {error}"
             ) from None
-
-    def refine_(self, *originals: Tensor) -> None:
-        """Advance the map's state."""
-        self.map.refine_(*originals[self.scale is None :])
-
-    def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
-        """Move the map's base."""
-        self.map.rebase_(*originals[self.scale is None :], repair=repair)
-
-
-def _bind(map_: Parametrization, weight: Tensor) -> None:
-    """Bind a map inside of another one."""
-    map_.bind(weight)
-    # `Orthogonal` has signs where torch looks for them, which it cannot do here
-    map_._non_persistent_buffers_set = set()
 
 
 def _scale(weight: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor]:
@@ -268,3 +215,64 @@ def _scale(weight: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor]:
             "values first, such as those of `torch.nn.init.orthogonal_`."
         )
     return scale.to(weight.dtype.to_real()), P.to(weight.dtype)
+
+
+class Cast(Around):
+    r"""A map that computes in another type than the one that its tensors are kept in.
+
+    .. math::
+        X \mapsto \mathrm{round}(\varphi(\mathrm{cast}(X)))
+
+    An island: the originals keep the type of the weight, are cast for the map alone,
+    and its value is cast back, rounded once. Autocast is off inside. A complex weight
+    is computed in the complex type of the same precision. The map's buffers, such as a
+    base point, are in the island's type from the start; ``module.float()`` takes them
+    out of it, as it does with any buffer. The right inverse is that of the map, exact
+    but for the rounding of the originals. Costs two copies beside the map.
+
+    Args:
+        map: the map.
+        dtype: a real floating-point type, by default ``torch.float64``.
+
+    Shape:
+        as the map's.
+
+    Example:
+        >>> import torch
+        >>> from holdfast import maps
+        >>> X = torch.tensor([[0.0, 30.0], [30.0, 0.0]])
+        >>> exp = maps.Chain(maps.Symmetric(), maps.MatrixExp())
+        >>> float(maps.Cast(exp)(X)[0, 0] / 5343237290762.2305)
+        1.0
+    """
+
+    def __init__(
+        self, map: Parametrization, dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__()
+        self.map = map
+        self.dtype = dtype
+
+    def _inward(self, weight: Tensor) -> Tensor:
+        if not self.dtype.is_floating_point:
+            raise ValueError(
+                f"Expected a real floating-point type to compute in. Got {self.dtype}."
+            )
+        return cast(weight, self.dtype)
+
+    def _handed(self, originals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(cast(tensor, self.dtype) for tensor in originals)
+
+    def _value(self, originals: tuple[Tensor, ...]) -> Tensor:
+        with no_autocast(originals[0]):
+            return call(self.map, originals)
+
+    def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
+        kept = originals[0]
+        return cast(value, kept.real.dtype if kept.is_complex() else kept.dtype)
+
+    def _found(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found = self.map.right_inverse(self._inward(weight))
+        if isinstance(found, Tensor):
+            return self._outward(found, (weight,))
+        return tuple(self._outward(tensor, (weight,)) for tensor in found)

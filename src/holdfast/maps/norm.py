@@ -12,6 +12,7 @@ from ..linalg.matricization import matricize
 from ..linalg.norms import axis, divide, norm_except, rescale
 from ..linalg.power import power_iteration, rayleigh
 from ..linalg.precision import full_precision
+from ..linalg.singular_values import largest_singular_value
 from ..sets.spectral import SpectralSphere
 
 # As many steps as torch makes, so that a seed gives the same vectors.
@@ -109,6 +110,8 @@ class SpectralNorm(Parametrization):
         dim: the dimension that makes the rows of the matrix; all others, flattened, are
             its columns. Negative ones count from the end.
         eps: a norm below it counts as zero.
+        exact: compute the singular value instead, from the eigenvalues of a matrix of
+            the smaller size: nothing moves then, and no state is kept.
 
     Shape:
         ``(d_0, ..., d_m) -> (d_0, ..., d_m)``.
@@ -138,12 +141,18 @@ class SpectralNorm(Parametrization):
     advanced_by_host = False
 
     def __init__(
-        self, n_power_iterations: int = 1, *, dim: int = 0, eps: float = 1e-12
+        self,
+        n_power_iterations: int = 1,
+        *,
+        dim: int = 0,
+        eps: float = 1e-12,
+        exact: bool = False,
     ) -> None:
         super().__init__()
         self.n_power_iterations = n_power_iterations
         self.dim = dim
         self.eps = eps
+        self.exact = exact
         self.register_buffer("_u", None)
         self.register_buffer("_v", None)
 
@@ -160,7 +169,7 @@ class SpectralNorm(Parametrization):
                 f"got n_power_iterations={self.n_power_iterations}"
             )
         axis(self.dim, weight.ndim)
-        if weight.ndim < 2:
+        if weight.ndim < 2 or self.exact:
             return
         M = matricize(weight.detach(), self.dim)
         starts = (M.new_empty(size).normal_() for size in M.shape)
@@ -175,14 +184,18 @@ class SpectralNorm(Parametrization):
 
     @full_precision
     def _normalized(self, weight: Tensor) -> Tensor:
+        return divide(weight, self.estimate(weight), self.eps)
+
+    @full_precision
+    def estimate(self, weight: Tensor) -> Tensor:
+        """Return what `forward` takes the largest singular value for."""
         if weight.ndim < 2:
-            return divide(weight, norm_except(weight, None), self.eps)
+            return norm_except(weight, None)
         M, u, v = matricize(weight, self.dim), self._u, self._v
         if u is None or v is None:
-            return divide(weight, torch.linalg.matrix_norm(M, 2), self.eps)
+            return largest_singular_value(M)
         # copies, as `refine_` may move the buffers before the backward pass
-        u, v = u.to(M.dtype, copy=True), v.to(M.dtype, copy=True)
-        return divide(weight, rayleigh(M, u, v), self.eps)
+        return rayleigh(M, u.to(M.dtype, copy=True), v.to(M.dtype, copy=True))
 
     def refine_(self, weight: Tensor) -> None:
         """Move the vectors towards the top singular pair of ``weight``, in place."""

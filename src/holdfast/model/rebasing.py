@@ -22,8 +22,8 @@ class Rebase:
     This is dynamic trivialization: the weights stay, and are written in coordinates
     around themselves, where every map is well conditioned. With ``every=1`` a training
     step pays no derivative of the map at all, since at zero it is a projection. It
-    concerns weights whose first map has a base, `maps.Orthogonal` and
-    `maps.ThinOrthogonal`, if this optimizer moves them.
+    concerns weights whose first map has a base (`maps.Orthogonal`, `ThinOrthogonal`,
+    `Horizontal` and `SphereExp`), if this optimizer moves them.
 
     The optimizer's momenta stay as they are. For square weights they are vectors in a
     frame that moves along; for others the new base projects them onto its own

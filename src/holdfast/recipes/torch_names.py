@@ -1,4 +1,4 @@
-"""Recipes: choose a map, register it."""
+"""The recipes that torch has, with its names and arguments."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import cast, get_args
 
 from torch import Tensor, nn
 
-from .core.classes import chain_of
-from .core.registration import register_parametrization
-from .errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
-from .linalg.matricization import matricized_shape
-from .maps.combinators import Matricized
-from .maps.norm import SpectralNorm, WeightNorm
-from .maps.orthogonal import Orthogonal, OrthogonalMap
-from .maps.thin import ThinMap, ThinOrthogonal
+from ..core.classes import chain_of
+from ..core.registration import register_parametrization
+from ..errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
+from ..linalg.matricization import matricized_shape
+from ..maps.combinators import Matricized
+from ..maps.norm import SpectralNorm, WeightNorm
+from ..maps.orthogonal import Orthogonal, OrthogonalMap
+from ..maps.thin import ThinMap, ThinOrthogonal
 
 _THIN = "thin_"
 _ORTHOGONAL_MAPS = (
@@ -76,7 +76,7 @@ def orthogonal(
         >>> torch.allclose(layer.weight.T @ layer.weight, torch.eye(3), atol=1e-6)
         True
     """
-    shape = tuple(_tensor(module, name).shape)
+    shape = tuple(tensor_of(module, name).shape)
     if axes is not None:
         shape = matricized_shape(shape, axes)
     if orthogonal_map is None:
@@ -166,7 +166,7 @@ def spectral_norm(
         >>> bool(abs(torch.linalg.matrix_norm(layer.weight, 2) - 1) < 0.01)
         True
     """
-    _tensor(module, name)
+    tensor_of(module, name)
     if dim is None:
         dim = 1 if isinstance(module, _TRANSPOSED) else 0
     map_ = SpectralNorm(n_power_iterations, dim=dim, eps=eps)
@@ -183,7 +183,7 @@ def _choice(module: nn.Module, name: str, shape: tuple[int, ...]) -> str:
     return "matrix_exp" if shape[-2] == shape[-1] else "thin_cayley"
 
 
-def _tensor(module: nn.Module, name: str) -> Tensor:
+def tensor_of(module: nn.Module, name: str) -> Tensor:
     """Return what is to be parametrized, or say what there is.
 
     It is not read as an attribute: an `AttributeError` that a map raises would look as

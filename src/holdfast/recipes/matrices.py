@@ -1,0 +1,317 @@
+"""Recipes for weights as matrices."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import nn
+
+from ..core.classes import chain_of
+from ..core.parametrization import Parametrization
+from ..core.registration import register_parametrization
+from ..errors import InvalidTensorError, path_of
+from ..maps.chain import Chain
+from ..maps.combinators import Matricized
+from ..maps.definite import Cholesky
+from ..maps.exponential import MatrixExp
+from ..maps.lora import DoRA, LoRA
+from ..maps.low_rank import LowRank
+from ..maps.orthogonal import Orthogonal
+from ..maps.per_block import PerBlock
+from ..maps.spectrum import SpectralSoftplus
+from ..maps.stable import Lyapunov, Stein
+from ..maps.structured import Symmetric
+from .torch_names import tensor_of
+
+SpdMap = Literal["cholesky", "matrix_exp", "softplus"]
+
+_GATES = {
+    nn.LSTM: 4,
+    nn.LSTMCell: 4,
+    nn.GRU: 3,
+    nn.GRUCell: 3,
+    nn.RNN: 1,
+    nn.RNNCell: 1,
+    nn.MultiheadAttention: 3,
+}
+
+
+def spd(
+    module: nn.Module, name: str = "weight", spd_map: SpdMap = "cholesky"
+) -> nn.Module:
+    r"""Keep a weight symmetric and positive definite, or Hermitian where complex.
+
+    .. math::
+        W = L L^H, \quad \exp(S) \quad \text{or}
+        \quad V\, \mathrm{softplus}(\lambda) V^H
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        spd_map: ``"cholesky"``, the cheapest, `maps.Cholesky`; ``"matrix_exp"`` of a
+            symmetric matrix, whose steps are relative; ``"softplus"`` of its
+            eigenvalues, which is linear for large ones.
+
+    Returns:
+        The module.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        InvalidTensorError: it is not square.
+        ValueError: ``spd_map`` is none of the three.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.spd(torch.nn.Linear(3, 3))
+        >>> bool((torch.linalg.eigvalsh(layer.weight) > 0).all())
+        True
+    """
+    if spd_map not in get_args(SpdMap):
+        names = ", ".join(f'"{known}"' for known in get_args(SpdMap))
+        raise ValueError(
+            f"`{path_of(module, name)}`: spd_map has to be one of {names}. "
+            f"Got: {spd_map}."
+        )
+    map_: Parametrization = Cholesky()
+    if spd_map != "cholesky":
+        of_symmetric = MatrixExp() if spd_map == "matrix_exp" else SpectralSoftplus()
+        map_ = Chain(Symmetric(), of_symmetric)
+    return register_parametrization(module, name, map_)
+
+
+def low_rank(
+    module: nn.Module,
+    name: str = "weight",
+    rank: int = 8,
+    *,
+    axes: int | tuple[int, ...] = 0,
+) -> nn.Module:
+    r"""Make a weight a product of two thin factors.
+
+    .. math::
+        W = A B^H, \qquad A \in \mathbb{R}^{n \times r}
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        rank: r.
+        axes: of a tensor of more than two dimensions, those that become the rows of
+            one matrix: 0 for the kernel of a convolution.
+
+    Returns:
+        The module. See `maps.LowRank`, and `maps.FixedRank` for exactly this rank.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.low_rank(torch.nn.Linear(20, 10), rank=2)
+        >>> torch.linalg.matrix_rank(layer.weight).item()
+        2
+        >>> sum(p.numel() for p in layer.parametrizations.parameters())
+        60
+    """
+    return _as_matrix(module, name, LowRank(rank), axes)
+
+
+def lora(
+    module: nn.Module,
+    name: str = "weight",
+    rank: int = 8,
+    *,
+    alpha: float | None = None,
+    rank_stabilized: bool = False,
+    axes: int | tuple[int, ...] = 0,
+) -> nn.Module:
+    r"""Freeze a weight, and train a change of low rank to it.
+
+    .. math::
+        W = W_0 + \tfrac{\alpha}{r} A B
+
+    The value stays: one factor is zero. The factors train even where the weight did
+    not, so that a model can be frozen first. `remove_parametrizations` merges the
+    change.
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        rank: r.
+        alpha: by default the rank, and the scale 1.
+        rank_stabilized: divide by the root of the rank.
+        axes: of a tensor of more than two dimensions, those that become the rows of
+            one matrix: 0 for the kernel of a convolution.
+
+    Returns:
+        The module. See `maps.LoRA`; its other parameters train as before.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = torch.nn.Linear(20, 10)
+        >>> W = layer.weight.detach().clone()
+        >>> layer = holdfast.lora(layer, rank=2)
+        >>> torch.equal(layer.weight, W)
+        True
+    """
+    map_ = LoRA(rank, alpha=alpha, rank_stabilized=rank_stabilized)
+    return _training(_as_matrix(module, name, map_, axes), name)
+
+
+def dora(
+    module: nn.Module,
+    name: str = "weight",
+    rank: int = 8,
+    *,
+    alpha: float | None = None,
+    rank_stabilized: bool = False,
+    axes: int | tuple[int, ...] = 0,
+) -> nn.Module:
+    r"""Train the lengths of the rows, and a change of low rank to their directions.
+
+    .. math::
+        W = m\, \frac{W_0 + \tfrac{\alpha}{r} A B}{\|W_0 + \tfrac{\alpha}{r} A B\|}
+
+    The value stays, and what is new trains even where the weight did not.
+    `remove_parametrizations` merges the change.
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        rank: r.
+        alpha: by default the rank, and the scale 1.
+        rank_stabilized: divide by the root of the rank.
+        axes: as in `lora`.
+
+    Returns:
+        The module. See `maps.DoRA`.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.dora(torch.nn.Linear(20, 10), rank=2)
+        >>> layer.parametrizations.weight.original0.shape
+        torch.Size([10])
+    """
+    map_ = DoRA(rank, alpha=alpha, rank_stabilized=rank_stabilized)
+    return _training(_as_matrix(module, name, map_, axes), name)
+
+
+def hurwitz(module: nn.Module, name: str = "weight", alpha: float = 0.0) -> nn.Module:
+    r"""Keep a matrix stable in continuous time: all eigenvalues left of a line.
+
+    .. math::
+        \mathrm{Re}\, \lambda < -\alpha
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        alpha: the rate that everything decays with at least.
+
+    Returns:
+        The module. See `maps.Lyapunov`.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        InvalidTensorError: it is not square.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.hurwitz(torch.nn.Linear(3, 3))
+        >>> bool((torch.linalg.eigvals(layer.weight).real < 0).all())
+        True
+    """
+    return register_parametrization(module, name, Lyapunov(alpha))
+
+
+def schur_stable(
+    module: nn.Module, name: str = "weight", rho: float = 1.0
+) -> nn.Module:
+    r"""Keep a matrix stable in discrete time: all eigenvalues inside of a circle.
+
+    .. math::
+        |\lambda| < \rho
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        rho: the radius.
+
+    Returns:
+        The module. See `maps.Stein`.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        InvalidTensorError: it is not square.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.schur_stable(torch.nn.Linear(3, 3), rho=0.9)
+        >>> bool((torch.linalg.eigvals(layer.weight).abs() < 0.9).all())
+        True
+    """
+    return register_parametrization(module, name, Stein(rho))
+
+
+def per_gate(
+    module: nn.Module,
+    name: str = "weight_hh_l0",
+    map: Parametrization | None = None,
+    *,
+    gates: int | None = None,
+) -> nn.Module:
+    """Give each gate of a recurrent weight, or query, key and value, a map of its own.
+
+    Args:
+        module: the module that owns the weight.
+        name: its name.
+        map: the map of one gate's matrix; by default `maps.Orthogonal`.
+        gates: how many there are. By default what the type of the module says: 4 for
+            ``LSTM``, 3 for ``GRU`` and ``MultiheadAttention``, 1 for ``RNN``.
+
+    Returns:
+        The module. See `maps.PerBlock`: the gates are computed as one batch.
+
+    Raises:
+        UnknownTensorError: the module has no such tensor.
+        InvalidTensorError: ``gates`` is not given, and the module is of another type;
+            or it does not divide the rows.
+
+    Example:
+        >>> import torch, holdfast
+        >>> rnn = holdfast.per_gate(torch.nn.LSTM(2, 3))
+        >>> Q = rnn.weight_hh_l0[:3]
+        >>> torch.allclose(Q @ Q.T, torch.eye(3), atol=1e-6)
+        True
+    """
+    if gates is None:
+        found = [count for kind, count in _GATES.items() if isinstance(module, kind)]
+        if not found:
+            raise InvalidTensorError(
+                f"`{path_of(module, name)}`: how many gates it has is not known of a "
+                f"{type(module).__name__}. Give `gates` a number."
+            )
+        gates = found[0]
+    map_ = PerBlock(Orthogonal() if map is None else map, gates)
+    return register_parametrization(module, name, map_)
+
+
+def _as_matrix(
+    module: nn.Module, name: str, map_: Parametrization, axes: int | tuple[int, ...]
+) -> nn.Module:
+    """Register a map of matrices, on a tensor of more dimensions as one matrix."""
+    if tensor_of(module, name).ndim > 2:
+        map_ = Matricized(map_, axes)
+    return register_parametrization(module, name, map_)
+
+
+def _training(module: nn.Module, name: str) -> nn.Module:
+    """Let the originals train: those of a frozen weight are frozen as well."""
+    chain = chain_of(module, name)
+    assert chain is not None
+    chain.requires_grad_()
+    return module
