@@ -17,6 +17,7 @@ CLAIMS = (
     "equal_blocks_compile_once",
     "serving_weight_norm_costs_what_the_folded_net_costs",
     "serving_orthogonal_costs_what_the_folded_net_costs",
+    "a_folded_vocoder_costs_what_a_plain_one_costs",
     "registering_costs_no_more_than_in_torch",
     "importing_costs_at_most_50_ms",
     "asking_costs_well_under_a_microsecond",

@@ -75,6 +75,14 @@ def reads(
     return report
 
 
+def vocoder(
+    parametrize: Callable[[nn.Module], nn.Module], layers: int
+) -> nn.Sequential:
+    """Return a stack of convolutions as vocoders have them, each parametrized."""
+    convolutions = (nn.Conv1d(64, 64, 3, padding=1) for _ in range(layers))
+    return nn.Sequential(*map(parametrize, convolutions))
+
+
 def serving(
     report: Report,
     case: str,

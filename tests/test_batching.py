@@ -704,3 +704,16 @@ def test_no_state_moves_in_evaluation_or_on_a_read():
         model.eval()
         model(torch.randn(2, 4))
     assert_same_state(model, twin)
+
+
+def test_A10_a_disabled_link_stays_disabled_among_others_of_its_kind():
+    net = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(6))
+    for layer in net:
+        holdfast.register_parametrization(layer, "weight", maps.Symmetric())
+    original = net[2].parametrizations.weight.original
+    with holdfast.disabled(net[2], "weight", 0), holdfast.cached(net, foreach=True):
+        values = [layer.weight for layer in net]
+        assert torch.equal(values[2], original)
+        assert torch.equal(values[1], values[1].T)
+    with holdfast.cached(net, foreach=True):
+        assert torch.equal(net[2].weight, net[2].weight.T)

@@ -8,14 +8,18 @@ from . import errors, linalg, maps, sets
 from .core.cache import cached
 from .core.chain import ParametrizationList
 from .core.classes import is_parametrized, type_before_parametrizations
+from .core.disabling import disabled
 from .core.memo import remember
 from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
+from .core.surgery import insert_link, remove_link, reparametrize, replace_link
 from .core.transfer import transfer_parametrizations_and_params
+from .core.writing import writable
 from .model.accumulation import accumulate
 from .model.averaging import AverageWeights
 from .model.decay import DecayWeights, parameter_groups
+from .model.folding import fold, folded, unfold
 from .model.optim import swap_parameters
 from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
@@ -50,10 +54,14 @@ __all__ = [
     "Sparsify",
     "accumulate",
     "cached",
+    "disabled",
     "dora",
     "doubly_stochastic",
     "errors",
+    "fold",
+    "folded",
     "hurwitz",
+    "insert_link",
     "is_parametrized",
     "linalg",
     "lora",
@@ -67,7 +75,10 @@ __all__ = [
     "positive",
     "register_parametrization",
     "remember",
+    "remove_link",
     "remove_parametrizations",
+    "reparametrize",
+    "replace_link",
     "schur_stable",
     "sets",
     "simplex",
@@ -80,5 +91,7 @@ __all__ = [
     "swap_parameters",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
+    "unfold",
     "weight_norm",
+    "writable",
 ]

@@ -6,6 +6,7 @@ HoldfastError
 ├── NonFiniteError        (ValueError)    a right inverse produced NaN or infinity
 ├── NotInSetError         (ValueError)    an assigned tensor lies outside the codomain
 ├── SharedMapError        (ValueError)    one stateful map on two tensors
+├── TiedTensorError       (ValueError)    a tensor that has other names
 ├── SpecError             (ValueError)    data that does not describe a map
 ├── PlanError             (ValueError)    rules that cannot be read or followed
 ├── UnknownLawError       (ValueError)    no law of that name to be exempt from
@@ -47,6 +48,10 @@ class NotInSetError(HoldfastError, ValueError):
 
 class SharedMapError(HoldfastError, ValueError):
     """One map instance with state of its own was given to two tensors."""
+
+
+class TiedTensorError(HoldfastError, ValueError):
+    """A tensor that is registered under other names too was to be parametrized."""
 
 
 class PlanError(HoldfastError, ValueError):

@@ -13,6 +13,7 @@ from ..errors import path_of
 from ..linalg.tolerances import tolerance
 from .calling import call, evaluate, is_unhooked
 from .checks import (
+    Originals,
     Where,
     as_tuple,
     check_assigned,
@@ -24,7 +25,7 @@ from .epoch import EpochList
 from .inversion import invert
 from .parametrization import Outside, Parametrization
 from .sharing import claim, parts_of
-from .transaction import Snapshot, like, write
+from .transaction import Snapshot, decisive, like, write
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -64,10 +65,11 @@ class ParametrizationList(EpochList):
     order: tuple[str, ...]
     shape: torch.Size
     _moved: tuple[Tensor, Tensor]
+    _disabled: tuple[nn.Module, ...]  # links that pass on what they get
     _overrides: list[tuple[Any, Any]]  # `core/functional.py`
     _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _shared: bool  # with a shallow copy of the module
-    _special: bool  # a read has to look at an override, moving state or hooks
+    _special: bool  # a read has to look at an override, moving state, hooks or links
 
     def __init__(
         self,
@@ -110,7 +112,7 @@ class ParametrizationList(EpochList):
             self.__dict__.update(
                 is_tensor=isinstance(new, Tensor),
                 ntensors=len(originals),
-                _moved=_distance(image, value),
+                _moved=distance(image, value),
             )
         if isinstance(new, Tensor):
             self._register("original", original)
@@ -124,6 +126,21 @@ class ParametrizationList(EpochList):
         new = self.__dict__.pop("_pending", None)
         if new is not None:
             write(self._original("original"), new)
+
+    def replace_originals(self, new: Originals) -> None:
+        """Start from other tensors from now on."""
+        kind = decisive(self.originals())
+        self.__dict__.update(
+            is_tensor=isinstance(new, Tensor),
+            ntensors=len(as_tuple(new)),
+            _parameters={},
+            _buffers={},
+        )
+        for i, tensor in enumerate(as_tuple(new)):
+            name = "original" if self.is_tensor else f"original{i}"
+            self._register(name, like(kind, tensor))
+        if self._non_persistent_buffers_set:
+            self.__dict__["_non_persistent_buffers_set"] = {*self._buffers}
 
     def _register(self, name: str, tensor: Tensor) -> None:
         kind = "_parameters" if isinstance(tensor, nn.Parameter) else "_buffers"
@@ -162,13 +179,21 @@ class ParametrizationList(EpochList):
 
     def evaluate(self) -> Tensor:
         """Compute the value, without the detour through ``nn.Module.__call__``."""
+        if self.__dict__["_disabled"]:
+            return self.compute(*self.originals())
         return evaluate(self, self.__dict__)
 
     def compute(self, *tensors: Any) -> Any:
         """Run the maps on given originals."""
-        for map_ in self._modules.values():
+        for map_ in self.links():
             tensors = (call(map_, tensors),)
         return tensors[0]
+
+    def links(self) -> list[nn.Module]:
+        """Return the maps that are not disabled, in order."""
+        off = [id(map_) for map_ in self.__dict__["_disabled"]]
+        maps: Any = self._modules.values()
+        return [map_ for map_ in maps if id(map_) not in off]
 
     @classmethod
     def of_torchs(cls, other: nn.ModuleList, shape: torch.Size) -> ParametrizationList:
@@ -202,14 +227,20 @@ class ParametrizationList(EpochList):
         """Set the value; ``where()`` names the tensor in messages."""
         self.look()
         with Snapshot(self._modules.values()), torch.no_grad():
-            tensor = check_assigned(self, value, where)
-            new = invert(self, tensor, where, registering=False)
-            originals = self.originals()
-            for original, tensor in zip(
-                originals, check_originals(self, new, originals, where), strict=True
-            ):
+            for original, tensor in self.inverted(value, where):
                 write(original, tensor)
         self.look()  # another thread may have read meanwhile
+
+    def inverted(self, value: object, where: Where) -> list[tuple[Tensor, Tensor]]:
+        """Return each original with what it has to become; maps may move their state.
+
+        The caller writes, and puts the maps back if anything fails.
+        """
+        tensor = check_assigned(self, value, where)
+        new = invert(self, tensor, where, registering=False)
+        originals = self.originals()
+        tensors = check_originals(self, new, originals, where)
+        return [*zip(originals, tensors, strict=True)]
 
     def rebase_(self, *, repair: bool = True) -> None:
         """Move the base point of the first map to its value; the weight stays.
@@ -238,7 +269,7 @@ class ParametrizationList(EpochList):
         """Note whether a read has to look for more than the value."""
         state = self.__dict__
         state["_special"] = (
-            bool(state["_overrides"])
+            bool(state["_overrides"] or state["_disabled"])
             or state["_refined"] is not None
             or not is_unhooked(self)
         )
@@ -283,32 +314,32 @@ class ParametrizationList(EpochList):
         return not volatile and all(map(is_unhooked, parts))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__,
-            "_memo": None,
-            "_kind": None,
-            "_overrides": [],
-            "_shared": False,
-        }
+        return {**self.__dict__, **_UNCOPIED, "_overrides": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         claim(self)
 
 
-# What a chain starts with and what a copy starts with again
-_PRIVATE: dict[str, Any] = {
-    "_epoch": 0,
+# What belongs to one chain, in the scopes and places that it is in
+_UNCOPIED: dict[str, Any] = {
+    "_disabled": (),
     "_kind": None,
     "_memo": None,
-    "_refined": None,
     "_shared": False,
+}
+
+# What a chain starts with and what a copy starts with again
+_PRIVATE: dict[str, Any] = {
+    **_UNCOPIED,
+    "_epoch": 0,
+    "_refined": None,
     "_special": False,
     "_volatile": None,
 }
 
 
-def _distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``||new - old||`` and ``||old||``."""
     if new.shape != old.shape:
         return torch.tensor(float("nan")), torch.ones(())

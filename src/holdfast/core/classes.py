@@ -253,7 +253,7 @@ def _copy(self: nn.Module) -> nn.Module:
         for name, chain in chains._modules.items():
             chains._modules[name] = twin = _shallow(chain)
             if isinstance(chain, ParametrizationList):
-                twin.__dict__["_shared"] = True
+                twin.__dict__.update(_shared=True, _disabled=())
     return new
 
 

@@ -27,7 +27,7 @@ def invert(
 ) -> Originals:
     """Run the right inverses in reverse order."""
     new: Any = value
-    for map_ in reversed([*chain._modules.values()]):
+    for map_ in reversed(chain.links()):
         new = _admit(chain, map_, new, where, registering=registering)
         new = _right_inverse(map_, new, where, registering=registering)
         check_finite(map_, new, value, where)

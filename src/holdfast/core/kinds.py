@@ -38,6 +38,8 @@ class Kind(NamedTuple):
 def kind_of(chain: ParametrizationList) -> Kind | None:
     """Return the kind of a chain, ``None`` if it is evaluated on its own."""
     state = chain.__dict__
+    if state["_disabled"]:
+        return None
     kind = state["_kind"]
     if kind is None or (kind and kind.own is not state["_parameters"]):
         kind = state["_kind"] = _kind(chain) or ()

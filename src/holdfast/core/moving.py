@@ -23,9 +23,10 @@ def movers(chain: nn.Module) -> list[Parametrization]:
 
 def advance_(chain: ParametrizationList, tensors: tuple[Tensor, ...]) -> None:
     """Advance the state of the maps that have some, by the originals."""
-    left = movers(chain)
+    links = chain.links()
+    left = [map_ for map_ in movers(chain) if any(map_ is link for link in links)]
     with torch.no_grad():
-        for map_ in chain._modules.values():
+        for map_ in links:
             if left and map_ is left[0]:
                 left.pop(0).refine_(*tensors)
             if not left:

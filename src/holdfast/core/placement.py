@@ -44,7 +44,7 @@ def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     state = module.__dict__
     parameter = name in module._parameters
     registry = "_parameters" if parameter else "_buffers"
-    chain.__dict__["order"] = _order(module, registry)
+    chain.__dict__["order"] = names_in_order(module, registry)
     state[registry] = {k: v for k, v in state[registry].items() if k != name}
     if name in module._non_persistent_buffers_set:
         chain._non_persistent_buffers_set.update(chain._buffers)
@@ -63,7 +63,7 @@ def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     refine_on_forward(module)
 
 
-def _order(module: nn.Module, registry: str) -> tuple[str, ...]:
+def names_in_order(module: nn.Module, registry: str) -> tuple[str, ...]:
     """Return the names of a registry in the order before any left for a chain."""
     chains: Any = module._modules.get("parametrizations")
     known: tuple[str, ...] = ()

@@ -119,12 +119,12 @@ def failure_of(module: nn.Module, name: str) -> AttributeError | None:
 
 
 def _read_special(chain: ParametrizationList) -> Tensor | None:
-    """Return an override or what hooks make of the value; advance moving state."""
+    """Return an override, or what hooks or fewer links make; advance moving state."""
     if chain._overrides:
         return chain._overrides[-1][0]
     if chain._refined is not None and chain.training and is_grad_enabled():
         catch_up_(chain)
-    return None if is_unhooked(chain) else chain()
+    return None if is_unhooked(chain) and not chain._disabled else chain()
 
 
 def read_traced(module: nn.Module, name: str) -> Tensor:

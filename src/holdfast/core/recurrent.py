@@ -19,6 +19,9 @@ from .memo import Memo, slot_of
 from .scope import open_scopes
 from .torch_state import is_grad_enabled, is_traced
 
+#: What such a module keeps of its weights beside its parameters.
+LISTS = ("_flat_weights", "_flat_weight_refs")
+
 
 class _Gone:
     """Stands for a weight that is no longer there."""

@@ -26,15 +26,15 @@ def refine_on_forward(module: nn.Module) -> None:
             part.__dict__["advanced_by_host"] = True
         chain.__dict__["_refined"] = (chain.versions(), None)
         chain.note_special()
-    if not moving and _refine not in module._forward_pre_hooks.values():
+    if not moving and refine_hook not in module._forward_pre_hooks.values():
         return
-    hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not _refine}
+    hooks = {k: v for k, v in module._forward_pre_hooks.items() if v is not refine_hook}
     module.__dict__["_forward_pre_hooks"] = type(module._forward_pre_hooks)(hooks)
     if moving:
-        module.register_forward_pre_hook(_refine)
+        module.register_forward_pre_hook(refine_hook)
 
 
-def _refine(module: nn.Module, _: object) -> None:
+def refine_hook(module: nn.Module, _: object) -> None:
     """Advance moving state once per training forward, not in a recomputation of it."""
     if module.training and not in_backward_pass():
         chains: Any = module._modules.get("parametrizations")

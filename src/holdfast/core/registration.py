@@ -24,11 +24,13 @@ from .calling import call
 from .chain import ParametrizationList
 from .checks import Where, check_finite, check_image
 from .classes import chain_of, is_parametrized, original_class
+from .equality import is_equal
 from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
 from .sharing import borrows, claim, home_of
+from .ties import check_untied
 from .transaction import Snapshot, like
 
 
@@ -39,6 +41,7 @@ def register_parametrization(
     *,
     unsafe: bool = False,
     outside: Outside | None = None,
+    once: bool = False,
 ) -> nn.Module:
     r"""Compute a tensor of a module through a map from now on.
 
@@ -56,6 +59,8 @@ def register_parametrization(
         outside: what becomes of values that a declared codomain does not contain:
             ``"error"``, ``"warn"`` or ``"project"``. By default registration moves
             them, and assignments follow the map's own ``outside``.
+        once: do nothing if this map, or one of the same class with equal arguments, is
+            on the tensor already.
 
     Returns:
         The module.
@@ -66,6 +71,7 @@ def register_parametrization(
         NotInSetError: the map's domain does not fit, or ``outside="error"`` and the
             value is not in the codomain.
         SharedMapError: the map has state and serves another tensor.
+        TiedTensorError: the tensor is also in another place.
 
     Example:
         >>> import torch, holdfast
@@ -86,9 +92,11 @@ def register_parametrization(
             f"A tensor to parametrize belongs to an `nn.Module`. Got {module!r:.80}."
         )
     where = partial(path_of, module, tensor_name)
-    _check_arguments(parametrization, outside, where)
+    check_arguments(parametrization, outside, where)
+    if once and _is_there(module, tensor_name, parametrization):
+        return module
     home = home_of(parametrization)
-    if home is not None and _has_state(parametrization):
+    if home is not None and has_state(parametrization):
         raise SharedMapError(
             f"`{type(parametrization).__name__}` has state and already parametrizes "
             f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
@@ -114,7 +122,7 @@ def register_parametrization(
                     ]
                 )
         except Exception as error:
-            _name(error, where)
+            name_tensor(error, where)
             raise
     return module
 
@@ -143,7 +151,9 @@ def prepare(
     borrowed = borrows(module, name)
     if borrowed:
         original = like(original, original)
-    _check_domain(maps[0], original, where)
+    else:
+        check_untied(module, name, where)
+    check_domain(maps[0], original, where)
     chain = ParametrizationList(maps, original, unsafe, outside=outside, where=where)
     _check_links(chain, where)
     leaves = not borrowed and not chain.is_tensor
@@ -158,17 +168,26 @@ def place(prepared: Sequence[Prepared]) -> None:
             note_successors(each.replaced, each.chain.originals())
 
 
-def _name(error: Exception, where: Where) -> None:
+def name_tensor(error: Exception, where: Where) -> None:
     """Name the tensor in an error that a map raised, which does not know it."""
     if f"`{where()}`" not in str(error) + "".join(getattr(error, "__notes__", [])):
         error.add_note(f"while parametrizing `{where()}`")
 
 
-def _has_state(map_: nn.Module) -> bool:
+def _is_there(module: nn.Module, name: str, map_: nn.Module) -> bool:
+    """Tell whether a tensor has this map, or one of the same arguments."""
+    chain = chain_of(module, name)
+    links = () if chain is None else chain._modules.values()
+    return any(link is map_ or is_equal(link, map_) for link in links)
+
+
+def has_state(map_: nn.Module) -> bool:
+    """Tell whether a map has tensors of its own."""
     return any(True for _ in map_.parameters()) or any(True for _ in map_.buffers())
 
 
-def _check_arguments(map_: object, outside: str | None, where: Where) -> None:
+def check_arguments(map_: object, outside: str | None, where: Where) -> None:
+    """Refuse what is no map, and no policy."""
     if not isinstance(map_, nn.Module):
         raise InvalidTensorError(
             f"`{where()}`: a parametrization is an instance of `nn.Module` with a "
@@ -188,7 +207,7 @@ def _append(
     with torch.no_grad():
         value = chain()
         if isinstance(map_, Parametrization):
-            _check_member(map_, value, where)
+            check_member(map_, value, where)
             map_.bind(value)
         image = call(map_, (value,))
         check_image(image, value, where, unsafe=unsafe)
@@ -234,7 +253,7 @@ def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
             )
 
 
-def _check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
+def check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
     """Refuse a first map whose domain the optimizer would leave."""
     if not isinstance(map_, Parametrization):
         return
@@ -255,11 +274,12 @@ def _check_links(chain: ParametrizationList, where: Where) -> None:
         value = call(first, chain.first_originals())
         for map_ in others:
             if isinstance(map_, Parametrization):
-                _check_member(map_, value, where)
+                check_member(map_, value, where)
             value = call(map_, (value,))
 
 
-def _check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
+def check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
+    """Refuse a later map whose domain does not contain what it gets."""
     if not map_.domain.contains(value):
         raise NotInSetError(
             f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and the value "

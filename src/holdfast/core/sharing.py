@@ -106,6 +106,11 @@ def borrows(module: nn.Module, name: str) -> bool:
     return borrowed is not None and borrowed.get(name) == id(_tensors(module)[name])
 
 
+def is_borrowed(module: nn.Module, tensor: Tensor) -> bool:
+    """Tell whether a shallow copy has a tensor of another module."""
+    return id(tensor) in (_borrowed.get(module) or {}).values()
+
+
 def _tensors(module: nn.Module) -> dict[str, Tensor | None]:
     return {**module._parameters, **module._buffers}
 

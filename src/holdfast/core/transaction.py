@@ -49,7 +49,9 @@ class Snapshot:
             registry.update(entries)
         with torch.no_grad():
             for tensor, copy in self._tensors:
-                if not tensor.is_meta and not torch.equal(tensor, copy):
+                if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):
+                    tensor.data = copy
+                elif not tensor.is_meta and not torch.equal(tensor, copy):
                     tensor.copy_(copy)
 
 
@@ -90,6 +92,11 @@ def _is_alias(original: Tensor, new: Tensor) -> bool:
         and new.shape == original.shape
         and new.stride() == original.stride()
     )
+
+
+def decisive(originals: Iterable[Tensor]) -> Tensor:
+    """Return the one that tells what kind of tensor takes the place of them all."""
+    return max(originals, key=lambda t: (isinstance(t, nn.Parameter), t.requires_grad))
 
 
 def like(original: Tensor, new: Tensor) -> Tensor:

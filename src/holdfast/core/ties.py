@@ -1,0 +1,95 @@
+"""Tensors that several modules have (A11): they are not parametrized under one name.
+
+Nobody keeps a list of the modules that a tensor is registered in. Mostly it is in one
+place only, which its count of references tells; else the garbage collector knows.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TiedTensorError, path_of
+from .checks import Where
+from .epoch import EpochList
+from .sharing import Notes, home_of, is_borrowed
+
+# With how many references a tensor was found to have no other name: asking the
+# collector takes 10 ms, and some register and remove at every forward.
+_untied: Notes[dict[str, tuple[int, int]]] = Notes()
+
+
+def check_untied(module: nn.Module, name: str, where: Where) -> None:
+    """Refuse a tensor that has other names."""
+    registry = module._parameters if name in module._parameters else module._buffers
+    tensor, count = registry[name], _references(registry, name)
+    if tensor is None or count <= _OWN_REFERENCES:
+        return
+    seen = _untied.get(module) or {}
+    known, enough = seen.get(name, (0, 0))
+    if known == id(tensor) and count <= enough:
+        return
+    if _others(module, name, tensor):
+        gc.collect()  # not those of modules that nobody has any more
+        if names := [path_of(*place) for place in _others(module, name, tensor)]:
+            raise TiedTensorError(
+                f"`{where()}` is tied: the same tensor is also "
+                f"{', '.join(f'`{other}`' for other in sorted(names))}, which would "
+                "become the free tensor, and not the weight. Untie it first, with "
+                f"`module.{name} = nn.Parameter(module.{name}.detach().clone())`, or "
+                "keep it in one module and let the other read it there."
+            )
+    _untied.put(module, {**seen, name: (id(tensor), count)})
+
+
+def _references(registry: Mapping[str, object], name: str) -> int:
+    return sys.getrefcount(registry[name])
+
+
+# and two more names for it, the one here and the one that `prepare` has
+_OWN_REFERENCES = _references({"": torch.empty(1)}, "") + 2
+
+
+def _others(
+    module: nn.Module, name: str, tensor: Tensor
+) -> list[tuple[nn.Module, str]]:
+    """Return the other places of a tensor, but for shallow copies of the module."""
+    return [
+        (owner, key)
+        for owner, registry in _owners(tensor)
+        for key, value in registry.items()
+        if value is tensor
+        and not (owner is module and key == name)
+        and not is_borrowed(owner, tensor)
+        and not _is_removed(owner)
+    ]
+
+
+def _is_removed(owner: nn.Module) -> bool:
+    """Tell a chain that was removed, and that a scope still holds."""
+    if not isinstance(owner, EpochList):
+        return False
+    return all(home_of(map_) is not owner for map_ in owner._modules.values())
+
+
+def _owners(tensor: Tensor) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+    """Yield the modules that a tensor is registered in, with the registries."""
+    holders = [h for h in _holders(tensor) if any(v is tensor for v in h.values())]
+    if len(holders) < 2 and sum(v is tensor for h in holders for v in h.values()) < 2:
+        return
+    states = [h for h in _holders(*holders) if "_parameters" in h and "_buffers" in h]
+    for module in gc.get_referrers(*states):
+        state = getattr(module, "__dict__", None)
+        if isinstance(module, nn.Module) and any(state is s for s in states):
+            for registry in (module._parameters, module._buffers):
+                if any(registry is holder for holder in holders):
+                    yield module, registry
+
+
+def _holders(*things: object) -> list[dict[str, Any]]:
+    return [h for h in gc.get_referrers(*things) if isinstance(h, dict)]
