@@ -13,7 +13,9 @@ from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
 from .core.removal import remove_parametrizations
 from .core.transfer import transfer_parametrizations_and_params
+from .model.checkpoint import load, save
 from .model.optim import swap_parameters
+from .model.plain import plain_state_dict
 from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
@@ -50,17 +52,20 @@ __all__ = [
     "hurwitz",
     "is_parametrized",
     "linalg",
+    "load",
     "lora",
     "low_rank",
     "maps",
     "max_norm",
     "orthogonal",
     "per_gate",
+    "plain_state_dict",
     "plan",
     "positive",
     "register_parametrization",
     "remember",
     "remove_parametrizations",
+    "save",
     "schur_stable",
     "sets",
     "simplex",
