@@ -32,6 +32,7 @@ CLAIMS = (
     "invertible_and_definite_weights_cost_a_third_of_geotorchs",
     "blocks_cost_at_most_1_1_batches",
     "low_rank_weights_cost_a_third_of_geotorchs",
+    "loading_a_plain_checkpoint_costs_at_most_3_plain_loads",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

@@ -41,7 +41,8 @@ def respell(
             continue
         try:
             state.update(_inverted(chain, value, prefix + name, own, assign=assign))
-            translate(chain, state, prefix, name)
+            if not all(map(_is_stateless, chain._modules.values())):
+                translate(chain, state, prefix, name)
         except Exception as error:
             errors.append(_told(error, chain, value, prefix + name))
             state.update(chain.state_dict(prefix=own, keep_vars=True))
@@ -146,11 +147,21 @@ def _inverted(
             names = [f"original{i}" for i in range(chain.ntensors)]
         pairs = zip(names, tensors, strict=True)
         state: State = {own + name: tensor.detach() for name, tensor in pairs}
-        for i, map_ in chain._modules.items():
-            map_.state_dict(destination=state, prefix=f"{own}{i}.")
-        _detach(state, snapshot)
+        if not all(map(_is_stateless, chain._modules.values())):
+            for i, map_ in chain._modules.items():
+                map_.state_dict(destination=state, prefix=f"{own}{i}.")
+            _detach(state, snapshot)
         snapshot.restore()
     return state
+
+
+def _is_stateless(map_: nn.Module) -> bool:
+    """Tell whether a map has nothing to save, which spares asking it."""
+    return (
+        not (map_._parameters or map_._buffers or map_._modules)
+        and type(map_).get_extra_state is nn.Module.get_extra_state
+        and type(map_)._save_to_state_dict is nn.Module._save_to_state_dict
+    )
 
 
 def _placed(

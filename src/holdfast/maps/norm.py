@@ -13,6 +13,7 @@ from ..linalg.norms import axis, divide, norm_except, rescale
 from ..linalg.power import power_iteration, rayleigh
 from ..linalg.precision import full_precision
 from ..linalg.singular_values import largest_singular_value
+from ..linalg.tracing import traced
 from ..sets.spectral import SpectralSphere
 
 # As many steps as torch makes, so that a seed gives the same vectors.
@@ -78,6 +79,8 @@ class WeightNorm(Parametrization):
     @full_precision
     def _polar(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         length = norm_except(weight, self.dim)
+        if weight.is_cpu and not traced(weight) and bool(length.all()):
+            return length, weight  # spares a copy where looking is free
         entries = weight.numel() // max(1, length.numel())
         uniform = 1 / math.sqrt(max(1, entries))
         return length, weight.masked_fill(length == 0, uniform)
