@@ -36,6 +36,7 @@ CLAIMS = (
     "low_rank_weights_cost_a_third_of_geotorchs",
     "batched_weights_cost_a_fraction_of_torchs",
     "an_orthogonal_training_step_costs_at_most_1_4_plain_ones",
+    "loading_a_plain_checkpoint_costs_at_most_3_plain_loads",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

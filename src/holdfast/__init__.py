@@ -20,7 +20,9 @@ from .model.accumulation import accumulate
 from .model.averaging import AverageWeights
 from .model.decay import DecayWeights, parameter_groups
 from .model.folding import fold, folded, unfold
+from .model.checkpoint import load, save
 from .model.optim import swap_parameters
+from .model.plain import plain_state_dict
 from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
@@ -64,6 +66,7 @@ __all__ = [
     "insert_link",
     "is_parametrized",
     "linalg",
+    "load",
     "lora",
     "low_rank",
     "maps",
@@ -71,6 +74,7 @@ __all__ = [
     "orthogonal",
     "parameter_groups",
     "per_gate",
+    "plain_state_dict",
     "plan",
     "positive",
     "register_parametrization",
@@ -79,6 +83,7 @@ __all__ = [
     "remove_parametrizations",
     "reparametrize",
     "replace_link",
+    "save",
     "schur_stable",
     "sets",
     "simplex",

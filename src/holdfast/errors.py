@@ -9,6 +9,7 @@ HoldfastError
 ├── TiedTensorError       (ValueError)    a tensor that has other names
 ├── SpecError             (ValueError)    data that does not describe a map
 ├── PlanError             (ValueError)    rules that cannot be read or followed
+├── CheckpointError       (ValueError)    a file that cannot be written, read or used
 ├── UnknownLawError       (ValueError)    no law of that name to be exempt from
 ├── LawError              (AssertionError)  a map breaks a law
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
@@ -60,6 +61,10 @@ class PlanError(HoldfastError, ValueError):
 
 class SpecError(HoldfastError, ValueError):
     """Data that does not describe a map, or a map that data cannot describe."""
+
+
+class CheckpointError(HoldfastError, ValueError):
+    """A checkpoint that cannot be written, cannot be read, or does not fit."""
 
 
 class UnknownLawError(HoldfastError, ValueError):

@@ -25,7 +25,7 @@ from torch import nn
 from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
-from .parametrization import Parametrization
+from .loading import respell
 from .reading import failure_of, reader_of
 from .sharing import borrow
 
@@ -202,7 +202,8 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
             super(cls, self).__setattr__(name, value)
 
     def load(self: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        _translate(self, state, prefix)
+        assign = rest[0].get("assign_to_params_buffers", False)
+        respell(self, state, prefix, assign=assign, errors=rest[-1])
         cast("Any", super(cls, self))._load_from_state_dict(state, prefix, *rest)
 
     return {
@@ -232,15 +233,6 @@ def _drop_memos(module: nn.Module, name: str) -> None:
     for chain in getattr(chains, "_modules", {}).values():
         if isinstance(chain, ParametrizationList):
             chain.drop_memo()
-
-
-def _translate(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
-    """Let the maps rename the keys of older checkpoints."""
-    chains: Any = module._modules.get("parametrizations", {})
-    for name, chain in getattr(chains, "_modules", {}).items():
-        for i, map_ in enumerate(chain._modules.values()):
-            if isinstance(map_, Parametrization):
-                map_.translate(state, prefix, name, i)
 
 
 def _copy(self: nn.Module) -> nn.Module:

@@ -39,6 +39,10 @@ class Snapshot:
         if error is not None:
             self.restore()
 
+    def tensors(self) -> list[Tensor]:
+        """Return what the maps held at the start."""
+        return [tensor for tensor, _ in self._tensors]
+
     def restore(self) -> None:
         """Put everything back."""
         for part, attributes in zip(self._parts, self._attributes, strict=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .tracing import dual, traced
+
 
 def axis(dim: int, ndim: int) -> int:
     """Return a dimension counted from the front; a negative one counts from the back.
@@ -35,6 +37,8 @@ def norm_except(V: Tensor, dim: int | None) -> Tensor:
                 [0.]])
     """
     squares = _squares_except(V, dim)
+    if not (torch.is_grad_enabled() or traced(V) or dual()):
+        return squares.sqrt()  # there is no slope to keep finite
     zero = squares == 0
     return squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 

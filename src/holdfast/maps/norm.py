@@ -13,6 +13,7 @@ from ..linalg.norms import axis, divide, norm_except, rescale
 from ..linalg.power import power_iteration, rayleigh
 from ..linalg.precision import full_precision
 from ..linalg.singular_values import largest_singular_value
+from ..linalg.tracing import traced
 from ..sets.spectral import SpectralSphere
 
 # As many steps as torch makes, so that a seed gives the same vectors.
@@ -80,6 +81,8 @@ class WeightNorm(Parametrization):
     @full_precision
     def _polar(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         length = norm_except(weight, self.dim)
+        if weight.is_cpu and not traced(weight) and bool(length.all()):
+            return length, weight  # spares a copy where looking is free
         entries = weight.numel() // max(1, length.numel())
         uniform = 1 / math.sqrt(max(1, entries))
         return length, weight.masked_fill(length == 0, uniform)
@@ -89,9 +92,18 @@ class WeightNorm(Parametrization):
     ) -> None:
         """Rename ``weight_g`` and ``weight_v`` of older checkpoints, in place."""
         old = (f"{prefix}{name}_g", f"{prefix}{name}_v")
-        if index == 0 and all(key in state for key in old):
+        if index == 0 and all(key in state for key in old) and self._fits(state, *old):
             for i, key in enumerate(old):
                 state[f"{prefix}parametrizations.{name}.original{i}"] = state.pop(key)
+
+    def _fits(self, state: dict[str, Tensor], g: str, v: str) -> bool:
+        """Tell whether lengths are those of our slices, and not along another dim."""
+        V = state[v]
+        shape = [1] * V.ndim
+        if self.dim is not None and V.ndim:
+            kept = axis(self.dim, V.ndim)
+            shape[kept] = V.shape[kept]
+        return [*state[g].shape] == ([] if self.dim is None else shape)
 
 
 class SpectralNorm(Parametrization):
@@ -221,6 +233,18 @@ class SpectralNorm(Parametrization):
             if not _fit(M, u, v) <= _FITTING:
                 self._u, self._v = self._iterate(M, u, v, _FIRST_ITERATIONS)
         return weight
+
+    def translate(
+        self, state: dict[str, Tensor], prefix: str, name: str, index: int
+    ) -> None:
+        """Rename ``weight_orig``, ``weight_u``, ``weight_v`` of older checkpoints."""
+        keys = {"orig": "original", "u": "0._u", "v": "0._v"}
+        old = {f"{prefix}{name}_{end}": key for end, key in keys.items()}
+        if index == 0 and self._u is not None and all(key in state for key in old):
+            W, u, _ = (state[key] for key in old)
+            if W.ndim and u.numel() == W.shape[axis(self.dim, W.ndim)]:
+                for key, new in old.items():
+                    state[f"{prefix}parametrizations.{name}.{new}"] = state.pop(key)
 
     def _iterate(
         self, M: Tensor, u: Tensor, v: Tensor, count: int

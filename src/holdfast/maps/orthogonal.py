@@ -208,7 +208,8 @@ class Orthogonal(Parametrization):
         if index == 0 and self.signs is not None and original is not None:
             signs = diagonal_signs(tall(original))
             if signs.shape == self.signs.shape and not signs.is_meta:
-                self.signs = signs.to(self.signs.device)
+                meta = self.signs.is_meta  # as originals that are about to be assigned
+                self.signs = signs if meta else signs.to(self.signs.device)
 
     def _save_to_state_dict(
         self,

@@ -1,0 +1,211 @@
+"""Checkpoints in other spellings, turned into a chain's own before they are loaded.
+
+A plain ``weight`` goes through the right inverses, and so does the value of a legacy
+spelling (``weight_g`` and ``weight_v``; ``weight_orig``, ``weight_u`` and ``weight_v``)
+that no map takes as it is. What comes out stands in the state dict under the chain's
+own keys, and the loading goes on as for any module: strict reporting, ``assign`` and
+errors are torch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..linalg.matricization import matricize
+from ..linalg.norms import rescale
+from ..linalg.power import rayleigh
+from .chain import ParametrizationList
+from .checks import check_assigned, check_originals
+from .inversion import invert
+from .parametrization import Parametrization
+from .transaction import Snapshot
+
+State = dict[str, Any]
+
+
+def respell(
+    module: nn.Module, state: State, prefix: str, *, assign: bool, errors: list[str]
+) -> None:
+    """Put what a state dict says of the parametrized tensors under their own keys."""
+    chains: Any = module._modules.get("parametrizations")
+    for name, chain in getattr(chains, "_modules", {}).items():
+        translate(chain, state, prefix, name)
+        if not isinstance(chain, ParametrizationList) or chain._shared:
+            continue
+        own = f"{prefix}parametrizations.{name}."
+        value = None if _is_there(chain, state, own) else take(state, prefix + name)
+        if value is None:
+            continue
+        try:
+            state.update(_inverted(chain, value, prefix + name, own, assign=assign))
+            if not all(map(_is_stateless, chain._modules.values())):
+                translate(chain, state, prefix, name)
+        except Exception as error:
+            errors.append(_told(error, chain, value, prefix + name))
+            state.update(chain.state_dict(prefix=own, keep_vars=True))
+
+
+def translate(chain: nn.Module, state: State, prefix: str, name: str) -> None:
+    """Let the maps rename the keys of older checkpoints."""
+    for i, map_ in enumerate(chain._modules.values()):
+        if isinstance(map_, Parametrization):
+            map_.translate(state, prefix, name, i)
+
+
+def take(state: State, path: str) -> Any:
+    """Take a tensor out of a state dict, plain or spelt as torch did before 2.0."""
+    g, v, u = (state.get(f"{path}_{end}") for end in "gvu")
+    original = state.get(f"{path}_orig")
+    if path in state:
+        return state.pop(path)
+    if isinstance(g, Tensor) and isinstance(v, Tensor):
+        return _popped(state, path, "gv", weight_norm_value(g, v))
+    if all(isinstance(tensor, Tensor) for tensor in (original, u, v)):
+        value = spectral_norm_value(*cast("Any", (original, u, v)))
+        return _popped(state, path, ("orig", "u", "v"), value)
+    return None
+
+
+def _popped(state: State, path: str, ends: Any, value: Tensor | None) -> Tensor | None:
+    """Return a value, and drop what it was computed from."""
+    if value is not None:
+        for end in ends:
+            del state[f"{path}_{end}"]
+    return value
+
+
+def weight_norm_dim(g: Tensor, V: Tensor) -> int | None:
+    """Return the dimension that lengths belong to; ``None`` for the whole tensor.
+
+    Raises:
+        ValueError: they do not belong to these directions.
+    """
+    if g.ndim == 0:
+        return None
+    for dim in range(V.ndim):
+        slices = [n if d == dim else 1 for d, n in enumerate(V.shape)]
+        if list(g.shape) == slices:
+            return dim
+    raise ValueError(f"{tuple(g.shape)} are no lengths for {tuple(V.shape)}")
+
+
+def weight_norm_value(g: Tensor, V: Tensor) -> Tensor | None:
+    """Return the weight of a legacy weight norm; ``None`` if it is none."""
+    try:
+        return rescale(V, g, weight_norm_dim(g, V))
+    except ValueError:
+        return None
+
+
+def spectral_norm_dim(W: Tensor, u: Tensor, v: Tensor) -> int | None:
+    """Return the dimension of the rows that a pair of singular vectors means.
+
+    Where the sizes leave a choice it is the one with the largest estimate, as the right
+    one approaches the maximum. ``None`` if no dimension fits.
+    """
+    fitting = [
+        dim
+        for dim, n in enumerate(W.shape)
+        if u.shape == (n,) and v.shape == (W.numel() // max(1, n),)
+    ]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    return max(fitting, key=lambda dim: float(rayleigh(matricize(W, dim), u, v).abs()))
+
+
+def spectral_norm_value(W: Tensor, u: Tensor, v: Tensor) -> Tensor | None:
+    """Return the weight of a legacy spectral norm; ``None`` if it is none."""
+    dim = spectral_norm_dim(W, u, v)
+    return None if dim is None else W / rayleigh(matricize(W, dim), u, v)
+
+
+def _is_there(chain: ParametrizationList, state: State, own: str) -> bool:
+    """Tell whether a state dict has originals, or is not to have any."""
+    names = [*chain._parameters, *chain._buffers]
+    if chain._non_persistent_buffers_set.issuperset(names):
+        return True
+    return any(own + name in state for name in (*names, "original", "original0"))
+
+
+def _inverted(
+    chain: ParametrizationList, value: Any, path: str, own: str, *, assign: bool
+) -> State:
+    """Return the state of a chain whose value this is; the chain stays as it is."""
+    originals = chain.originals()
+    snapshot = Snapshot(chain._modules.values())
+    with torch.no_grad(), snapshot:
+        value = _placed(chain, value, originals[0], path, assign=assign)
+        new = invert(chain, value, lambda: path, registering=False)
+        if not assign:
+            new = check_originals(chain, new, originals, lambda: path)
+        tensors = (new,) if isinstance(new, Tensor) else tuple(new)
+        names = ["original"]
+        if not chain.is_tensor:
+            names = [f"original{i}" for i in range(chain.ntensors)]
+        pairs = zip(names, tensors, strict=True)
+        state: State = {own + name: tensor.detach() for name, tensor in pairs}
+        if not all(map(_is_stateless, chain._modules.values())):
+            for i, map_ in chain._modules.items():
+                map_.state_dict(destination=state, prefix=f"{own}{i}.")
+            _detach(state, snapshot)
+        snapshot.restore()
+    return state
+
+
+def _is_stateless(map_: nn.Module) -> bool:
+    """Tell whether a map has nothing to save, which spares asking it."""
+    return (
+        not (map_._parameters or map_._buffers or map_._modules)
+        and type(map_).get_extra_state is nn.Module.get_extra_state
+        and type(map_)._save_to_state_dict is nn.Module._save_to_state_dict
+    )
+
+
+def _placed(
+    chain: ParametrizationList, value: Any, like: Tensor, path: str, *, assign: bool
+) -> Tensor:
+    """Return a value where the originals are, or bind the maps to where it is."""
+    if not isinstance(value, Tensor):
+        return check_assigned(chain, value, lambda: path)
+    if not chain.unsafe and value.shape != chain.shape:
+        raise _SizeMismatch
+    value = value.detach()
+    if not assign:
+        kind = (value.is_complex(), value.is_floating_point())
+        same_kind = kind == (like.is_complex(), like.is_floating_point())
+        value = value.to(like.device, like.dtype if same_kind else None)
+        return check_assigned(chain, value, lambda: path)
+    if (value.device, value.dtype) != (like.device, like.dtype):
+        for map_ in chain._modules.values():
+            if isinstance(map_, Parametrization):
+                map_.bind(value)
+    return value
+
+
+def _detach(state: State, snapshot: Snapshot) -> None:
+    """Copy what a restored snapshot would write to."""
+    held = {id(tensor) for tensor in snapshot.tensors()}
+    shared = {tensor.data_ptr() for tensor in snapshot.tensors() if tensor.numel()}
+    for key, tensor in state.items():
+        if isinstance(tensor, Tensor) and (
+            id(tensor) in held or (tensor.numel() and tensor.data_ptr() in shared)
+        ):
+            state[key] = tensor.clone()
+
+
+class _SizeMismatch(Exception):
+    """The tensor has another shape than the weight."""
+
+
+def _told(error: Exception, chain: ParametrizationList, value: Any, path: str) -> str:
+    """Return the message, in torch's words where torch has some."""
+    if isinstance(error, _SizeMismatch):
+        return (
+            f"size mismatch for {path}: copying a param with shape {value.shape} from "
+            f"checkpoint, the shape in current model is {chain.shape}."
+        )
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return f"While loading `{path}`: {error}{notes}"

@@ -1,0 +1,304 @@
+"""A parametrized model as a file, and back: tensors and specs, no pickle."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..core.chain import ParametrizationList
+from ..core.classes import chain_of
+from ..core.parametrization import Parametrization
+from ..core.placement import attach
+from ..core.registration import prepare
+from ..errors import CheckpointError, HoldfastError, did_you_mean
+from .header import VERSION, ChainData, described, read_header
+from .rules import specs
+from .storage import Stored, bytes_of, stored, unshared, write_tensors
+
+
+def save(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    max_shard_size: int | str | None = None,
+) -> list[Path]:
+    """Write a model's tensors, and what parametrizes them, to a safetensors file.
+
+    The header holds the specs of all maps as JSON, so that `load` parametrizes a plain
+    model the same way. Nothing is pickled. After a crash there is the old file or the
+    new one; a part of a file whose name begins with a dot may be left beside it.
+
+    Args:
+        model: any module whose maps have specs.
+        path: the file, ``"model.safetensors"``.
+        max_shard_size: the bytes that a file may have, or ``"5GB"``. A larger model
+            becomes several files and ``model.safetensors.index.json``, their index.
+
+    Returns:
+        The files, of which an index is the last.
+
+    Raises:
+        CheckpointError: a map has no spec, the state dict holds what is no tensor, or
+            the file cannot be written.
+
+    Example:
+        >>> import tempfile, torch, holdfast
+        >>> model = torch.nn.Sequential(holdfast.orthogonal(torch.nn.Linear(3, 3)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = holdfast.save(model, f"{folder}/model.safetensors")
+        ...     plain = torch.nn.Sequential(torch.nn.Linear(3, 3))
+        ...     again = holdfast.load(f"{folder}/model.safetensors", plain)
+        >>> bool((again[0].weight == model[0].weight).all())
+        True
+    """
+    limit = bytes_of(max_shard_size)
+    state = model.state_dict()
+    for key, value in state.items():
+        if (
+            not isinstance(value, Tensor)
+            or value.is_meta
+            or value.layout != torch.strided
+        ):
+            raise CheckpointError(
+                f"`{key}` cannot be saved: expected a dense tensor with values. "
+                f"Got {type(value).__name__}."
+            )
+    chains = [described(site, path_) for path_, site in _chains(model).items()]
+    tensors, tied = unshared(state)
+    header = {"version": VERSION, "chains": chains, "tied": tied}
+    return write_tensors(Path(path), tensors, json.dumps(header), limit)
+
+
+def _chains(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """Return each chain by the path of its tensor, the first of several."""
+    found = dict[str, nn.ModuleList]()
+    for prefix, module in model.named_modules():
+        chains: Any = module._modules.get("parametrizations")
+        if isinstance(chains, nn.ModuleDict):
+            start = f"{prefix}." if prefix else ""
+            for name, chain in chains._modules.items():
+                found[start + name] = cast("nn.ModuleList", chain)
+    return found
+
+
+def load(
+    path: str | Path,
+    model: nn.Module | Callable[[], nn.Module],
+    *,
+    also: Iterable[type[Parametrization]] = (),
+) -> nn.Module:
+    """Read a model that `save` wrote: parametrize a plain one, and fill it.
+
+    Everything is checked before the model is touched: names, shapes and maps. Only maps
+    of a known table are made, so that a file from anywhere can do no harm.
+
+    Args:
+        path: the file, or the index of several.
+        model: a model of the same layout, plain or parametrized in the same way, or a
+            function that makes one. On the meta device it gets the tensors of the file.
+        also: classes of your own that the file may name.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit the model, which then
+            is as it was.
+
+    Example:
+        >>> import tempfile, torch, holdfast
+        >>> model = holdfast.weight_norm(torch.nn.Linear(2, 3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = holdfast.save(model, f"{folder}/model.safetensors")
+        ...     with torch.device("meta"):
+        ...         empty = torch.nn.Linear(2, 3)
+        ...     layer = holdfast.load(f"{folder}/model.safetensors", empty)
+        >>> torch.equal(layer.weight, model.weight)
+        True
+    """
+    made = model if isinstance(model, nn.Module) else model()
+    with stored(Path(path)) as file, torch.random.fork_rng(devices=[]):
+        chains, tied = read_header(file, tuple(also))
+        new = [_prepared(file, made, chain) for chain in chains]
+        _check_no_others(file, made, {chain.path for chain in chains})
+        state = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118
+        state |= {key: state[kept] for key, kept in tied.items()}
+        placed = [entry for entry in new if entry is not None]
+        _check(file, made, placed, state)
+        meta = any(tensor.is_meta for tensor in made.state_dict().values())
+        ties = _ties(made) if meta else []
+        attach(placed)
+        made.load_state_dict(state, assign=meta)
+        for names in ties:
+            _tie(made, names)
+    return made
+
+
+def _ties(model: nn.Module) -> list[list[str]]:
+    """Return which parameters have several names, that assigning would part."""
+    names = dict[int, list[str]]()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _tie(model: nn.Module, names: list[str]) -> None:
+    """Make one parameter of several again, where they are plain."""
+    hosts = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+    leaves = [name.rpartition(".")[2] for name in names]
+    plain = [
+        (host, leaf)
+        for host, leaf in zip(hosts, leaves, strict=True)
+        if leaf in host._parameters
+    ]
+    for host, leaf in plain[1:]:
+        host._parameters[leaf] = plain[0][0]._parameters[plain[0][1]]
+
+
+def _prepared(
+    file: Stored, model: nn.Module, chain: ChainData
+) -> tuple[nn.Module, str, ParametrizationList] | None:
+    """Return a chain that only has to be put in place; ``None`` if it is there."""
+    prefix, _, name = chain.path.rpartition(".")
+    try:
+        module = model.get_submodule(prefix)
+    except AttributeError:
+        known = [path for path, _ in model.named_modules()]
+        raise CheckpointError(
+            f"{file.path}: the model has no `{chain.path:.200}`."
+            + did_you_mean(prefix, [path for path in known if path][:1000])
+        ) from None
+    present = chain_of(module, name)
+    if present is not None:
+        _check_same(file, chain, present)
+        return None
+    _fill(file, chain)
+    host, training = _host(module, name), module.training
+    for map_ in chain.maps:
+        map_.train(map_.training and training)
+    try:
+        prepared = prepare(
+            host,
+            name,
+            chain.maps,
+            lambda: chain.path,
+            unsafe=chain.unsafe,
+            outside=chain.outside,
+        )
+    except Exception as error:
+        raise CheckpointError(f"{file.path}: `{chain.path}`: {error}") from error
+    return module, name, prepared.chain
+
+
+def _host(module: nn.Module, name: str) -> nn.Module:
+    """Return the module, or one with a stand-in for its tensor without values."""
+    for registry in ("_parameters", "_buffers"):
+        tensor = getattr(module, registry).get(name)
+        if isinstance(tensor, Tensor) and tensor.is_meta:
+            values = torch.randn(tensor.shape, dtype=tensor.dtype, device="cpu")
+            stand_in, host = nn.Parameter(values, tensor.requires_grad), nn.Module()
+            getattr(host, registry)[name] = (
+                stand_in if registry == "_parameters" else values
+            )
+            return host
+    return module
+
+
+def _check_same(file: Stored, chain: ChainData, present: nn.ModuleList) -> None:
+    try:
+        mine = [_outline(spec) for spec in specs([*present._modules.values()])]  # type: ignore[list-item]
+    except HoldfastError as error:
+        raise CheckpointError(f"{file.path}: `{chain.path}`: {error}") from error
+    theirs = [_outline(map_.spec()) for map_ in chain.maps]
+    if mine != theirs:
+        raise CheckpointError(
+            f"{file.path}: `{chain.path}` is parametrized by {chain.maps} in the file, "
+            f"and otherwise in the model. Give a plain model, or one with these maps."
+        )
+
+
+def _outline(spec: object) -> object:
+    """Return a spec without the values of tensors, which the state brings."""
+    if isinstance(spec, dict):
+        return {k: _outline(v) for k, v in spec.items() if k != "values"}
+    return [_outline(v) for v in spec] if isinstance(spec, list) else spec
+
+
+def _fill(file: Stored, chain: ChainData) -> None:
+    """Give tensors that are arguments of maps the values of the file."""
+    prefix, _, name = chain.path.rpartition(".")
+    start = f"{prefix}." if prefix else ""
+    keys = file.keys()
+    for i, map_ in enumerate(chain.maps):
+        own = f"{start}parametrizations.{name}.{i}."
+        for key, tensor in (*map_.named_parameters(), *map_.named_buffers()):
+            if own + key in keys and file.shape(own + key) == tuple(tensor.shape):
+                with torch.no_grad():
+                    tensor.copy_(file.tensor(own + key))
+
+
+def _check_no_others(file: Stored, model: nn.Module, paths: set[str]) -> None:
+    for path in _chains(model):
+        if path not in paths:
+            raise CheckpointError(
+                f"{file.path}: `{path}` is parametrized in the model, and plain in the "
+                "file. Give a plain model."
+            )
+
+
+def _check(
+    file: Stored,
+    model: nn.Module,
+    placed: list[tuple[nn.Module, str, ParametrizationList]],
+    state: Mapping[str, Tensor],
+) -> None:
+    """Load everything into copies on which nothing depends, and see what fails."""
+    trial = copy.deepcopy(model, _without_values(model))
+    twins = dict(zip(map(id, model.modules()), trial.modules(), strict=True))
+    with torch.no_grad():
+        attach(
+            [
+                (twins[id(module)], name, copy.deepcopy(chain))
+                for module, name, chain in placed
+            ]
+        )
+    expected = trial.state_dict()
+    for key, tensor in state.items():
+        kind = _kind(expected.get(key, tensor))
+        if _kind(tensor) != kind:
+            raise CheckpointError(
+                f"{file.path}: `{key}` is {tensor.dtype} and cannot be loaded into "
+                f"{expected[key].dtype}."
+            )
+    try:
+        trial.load_state_dict(state, assign=True)
+    except Exception as error:
+        raise CheckpointError(f"{file.path} does not fit the model: {error}") from error
+    empty = {key for key, buffer in model.named_buffers() if buffer.is_meta}
+    for key, buffer in trial.named_buffers():
+        if buffer.is_meta and key in empty and "parametrizations." not in key:
+            raise CheckpointError(
+                f"{file.path} has no values for `{key}`, a buffer on the meta device "
+                "that is not saved. Make the model on the CPU."
+            )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_complex(), tensor.is_floating_point()
+
+
+def _without_values(model: nn.Module) -> dict[int, Any]:
+    """Return the memo that makes a deep copy on the meta device."""
+    memo = dict[int, Any]()
+    for tensor in (*model.parameters(), *model.buffers()):
+        empty = torch.empty_like(tensor, device="meta", requires_grad=False)
+        if isinstance(tensor, nn.Parameter):
+            empty = nn.Parameter(empty, tensor.requires_grad)
+        memo[id(tensor)] = empty
+    return memo

@@ -1,0 +1,65 @@
+"""A parametrized model as its plain weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return a state dict as if nothing were parametrized.
+
+    The keys are the ordinary ones, with the values of the weights; what belongs to maps
+    is left out. A model of the same class loads it, plain or parametrized.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The tensors by their names. Weights are values of their own; all else shares
+        memory with the model, as in a state dict, and a weight with two names has one
+        tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.weight_norm(torch.nn.Linear(2, 3))
+        >>> "weight" in layer.state_dict()
+        False
+        >>> list(holdfast.plain_state_dict(layer))
+        ['weight', 'bias']
+        >>> _ = torch.nn.Linear(2, 3).load_state_dict(holdfast.plain_state_dict(layer))
+    """
+    state = model.state_dict()
+    values = dict[int, Tensor]()
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        chains: Any = module._modules.get("parametrizations")
+        if isinstance(chains, nn.ModuleDict):
+            state = _unparametrized(
+                state, f"{prefix}." if prefix else "", module, values
+            )
+    return state
+
+
+def _unparametrized(
+    state: dict[str, Any], prefix: str, module: nn.Module, values: dict[int, Tensor]
+) -> dict[str, Any]:
+    """Put the values of a module's chains in the place of what they are made of."""
+    chains: Any = module._modules["parametrizations"]
+    own, new = f"{prefix}parametrizations.", dict[str, Any]()
+    for name, chain in chains._modules.items():
+        originals = [*chain._parameters, *chain._buffers]
+        if any(f"{own}{name}.{key}" in state for key in originals):
+            if id(chain) not in values:
+                with torch.no_grad():
+                    values[id(chain)] = getattr(module, name).detach().contiguous()
+            new[prefix + name] = values[id(chain)]
+    rest = {key: value for key, value in state.items() if not key.startswith(own)}
+    first = next((k for k in rest if k.startswith(prefix)), None)
+    result = dict[str, Any]()
+    for key, value in rest.items():
+        if key == first:
+            result |= new
+        result[key] = value
+    return result | new

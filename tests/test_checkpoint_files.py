@@ -1,0 +1,487 @@
+"""A model goes into a file as a whole and comes back, or nothing happens."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import holdfast
+from holdfast import maps
+from holdfast.errors import CheckpointError
+
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "12"))
+
+
+def plain(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6), nn.LSTM(6, 4)
+    )
+
+
+def parametrized(seed=0):
+    model = plain(seed)
+    holdfast.orthogonal(model[0])
+    holdfast.weight_norm(model[1])
+    holdfast.register_parametrization(model[2], "running_var", maps.Softplus())
+    holdfast.spectral_norm(model[3], "weight_hh_l0")
+    holdfast.register_parametrization(model[0], "bias", maps.Mask(torch.eye(4)[0] > 0))
+    return model
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def bits(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def equal(state, other):
+    return state.keys() == other.keys() and all(
+        torch.equal(state[key], other[key]) for key in state
+    )
+
+
+# ---- Plain state dicts
+
+
+def test_a_plain_state_dict_has_the_keys_and_the_values_of_a_plain_model():
+    model = parametrized()
+    state = holdfast.plain_state_dict(model)
+    twin = plain(1)
+    assert state.keys() == twin.state_dict().keys()
+    assert twin.load_state_dict(state) == ([], [])
+    for module, other in zip(model, twin, strict=True):
+        for name in ("weight", "bias", "weight_hh_l0", "running_var"):
+            if isinstance(getattr(module, name, None), torch.Tensor):
+                assert torch.equal(getattr(module, name), getattr(other, name))
+    assert model.load_state_dict(state) == ([], [])
+    torch.testing.assert_close(holdfast.plain_state_dict(model), state)
+
+
+def test_a_shared_module_has_one_value_under_both_names():
+    layer = holdfast.weight_norm(nn.Linear(3, 3))
+    state = holdfast.plain_state_dict(nn.Sequential(layer, layer))
+    assert state["0.weight"] is state["1.weight"]
+    assert not state["0.weight"].requires_grad
+
+
+def test_a_plain_state_dict_of_torchs_own_parametrizations():
+    layer = parametrizations.weight_norm(nn.Linear(3, 2))
+    state = holdfast.plain_state_dict(layer)
+    assert state.keys() == {"weight", "bias"}
+    assert torch.equal(state["weight"], layer.weight)
+
+
+# ---- There and back
+
+
+@pytest.mark.parametrize("shards", [None, 200, "1KB"])
+@pytest.mark.parametrize("start", ["plain", "parametrized", "factory", "meta"])
+def test_a_model_comes_back_bit_for_bit(start, shards, path):
+    model = parametrized()
+    files = holdfast.save(model, path, max_shard_size=shards)
+    assert {*path.parent.iterdir()} == {*files}
+    target = {
+        "plain": lambda: plain(1),
+        "parametrized": lambda: parametrized(1),
+        "factory": lambda: lambda: plain(1),
+        "meta": lambda: on_meta(plain),
+    }[start]()
+    again = holdfast.load(path, target)
+    assert again is target or start == "factory"
+    assert equal(again.state_dict(), bits(model))
+    assert holdfast.spec(again) == holdfast.spec(model)
+    x = torch.randn(2, 4, 9)
+    model.eval(), again.eval()
+    with torch.no_grad():
+        assert torch.equal(again[0](x.mT), model[0](x.mT))
+        assert torch.equal(again[1](x), model[1](x))
+
+
+def on_meta(make):
+    with torch.device("meta"):
+        return make()
+
+
+@pytest.mark.parametrize("kind", ["householder", "thin_cayley", "thin_matrix_exp"])
+def test_buffers_beside_the_state_come_back(kind, path):
+    layer = holdfast.orthogonal(
+        nn.Linear(3, 4), orthogonal_map=kind, use_trivialization=False
+    )
+    holdfast.save(layer, path)
+    for target in (nn.Linear(3, 4), on_meta(lambda: nn.Linear(3, 4))):
+        assert torch.equal(holdfast.load(path, target).weight, layer.weight)
+
+
+def test_ties_and_shared_modules_come_back(path):
+    def tied():
+        layer = nn.Linear(3, 3)
+        model = nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3), nn.Linear(3, 3))
+        model[4].weight = model[3].weight
+        return model
+
+    model = tied()
+    holdfast.weight_norm(model[0])
+    holdfast.save(model, path)
+    for target in (tied(), on_meta(tied)):
+        again = holdfast.load(path, target)
+        assert again[0] is again[2]
+        assert again[3].weight is again[4].weight
+        assert equal(again.state_dict(), bits(model))
+
+
+def test_parameters_keep_their_identity_and_gradients_of_nobody(path):
+    model, target = parametrized(), plain(1)
+    holdfast.save(model, path)
+    weight = target[0].weight
+    holdfast.load(path, target)
+    assert target[0].parametrizations.weight.original is weight
+
+
+class Doubled(holdfast.Parametrization):
+    def forward(self, X):
+        return 2 * X
+
+    def right_inverse(self, W):
+        return W / 2
+
+
+def test_maps_of_the_user_are_named_with_also(path):
+    layer = holdfast.register_parametrization(nn.Linear(2, 2), "weight", Doubled())
+    holdfast.save(layer, path)
+    target = nn.Linear(2, 2)
+    before = bits(target)
+    with pytest.raises(CheckpointError, match=r"`weight`.*no map `Doubled`"):
+        holdfast.load(path, target)
+    assert equal(target.state_dict(), before)
+    again = holdfast.load(path, target, also=[Doubled])
+    assert torch.equal(again.weight, layer.weight)
+
+
+def test_what_cannot_be_saved_is_named(path):
+    class Other(nn.Module):
+        def forward(self, X):
+            return X
+
+    layer = holdfast.register_parametrization(nn.Linear(2, 2), "weight", Other())
+    with pytest.raises(CheckpointError, match=r"`0.weight`.*`Other` has no spec"):
+        holdfast.save(nn.Sequential(layer), path)
+
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"a": 1}
+
+    with pytest.raises(
+        CheckpointError, match=r"`0._extra_state` cannot be saved.*dict"
+    ):
+        holdfast.save(nn.Sequential(Extra(2, 2)), path)
+    with pytest.raises(CheckpointError, match="max_shard_size"):
+        holdfast.save(nn.Linear(2, 2), path, max_shard_size="many")
+    with pytest.raises(CheckpointError, match=r"Cannot write .*/no/"):
+        holdfast.save(nn.Linear(2, 2), path.parent / "no" / path.name)
+    assert not [*path.parent.iterdir()]
+
+
+def test_a_missing_package_is_named(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(CheckpointError, match="python -m pip install safetensors"):
+        holdfast.save(nn.Linear(2, 2), path)
+
+
+# ---- Files from anywhere
+
+
+def rewritten(path, change):
+    """Change the header of a checkpoint."""
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    metadata = json.loads(path.read_bytes()[8 : 8 + length])["__metadata__"]
+    header = json.loads(metadata["holdfast"])
+    header = change(header) or header
+    text = header if isinstance(header, str) else json.dumps(header)
+    save_file(load_file(path), path, {"holdfast": text})
+
+
+def with_map(**spec):
+    def change(header):
+        header["chains"][0]["maps"] = [spec]
+
+    return change
+
+
+def with_chain(**fields):
+    return lambda header: header["chains"][0].update(fields)
+
+
+HEADERS = {
+    "no JSON": (lambda _: "{", "is no JSON"),
+    "deep JSON": (lambda _: "[" * 100_000, "is no JSON"),
+    "a list": (lambda _: "[]", "version 1"),
+    "another version": (lambda h: h.update(version=2), "version 1"),
+    "no chains": (lambda h: h.update(chains=3), 'lacks "chains"'),
+    "no ties": (lambda h: h.update(tied=None), '"tied"'),
+    "a chain twice": (lambda h: h["chains"].append(h["chains"][0]), "twice"),
+    "a tie to nothing": (lambda h: h["tied"].update(a="b"), "`a` is tied to no"),
+    "an unknown map": (with_map(map="System"), r"`0.weight`: .*no map `System`"),
+    "a wrong spec": (with_map(map="WeightNorm", dim="x"), r"`0.weight`: .*spec.dim"),
+    "a huge spec": (
+        with_map(map="Mask", mask={"shape": [10**12], "dtype": "bool"}),
+        r"`0.weight`: .*expected at most",
+    ),
+    "another map": (
+        with_map(map="WeightNorm"),
+        "(?s)does not fit.*0.parametrizations.weight.original0",
+    ),
+    "a map too few": (lambda h: h["chains"].__delitem__(0), "does not fit"),
+    "no maps": (with_chain(maps=[]), "without maps"),
+    "a wrong policy": (with_chain(outside="all"), "`0.weight` has a wrong policy"),
+    "an unknown module": (with_chain(tensor="9.weight"), "has no `9.weight`"),
+    "an unknown tensor": (with_chain(tensor="0.wieght"), "0.wieght.*Did you mean"),
+    "a property": (with_chain(tensor="0.__class__"), "0.__class__"),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_hostile_header_is_refused_and_the_model_stays(header, path):
+    change, message = HEADERS[header]
+    holdfast.save(parametrized(), path)
+    rewritten(path, change)
+    target = plain(1)
+    before, classes = bits(target), [type(module) for module in target]
+    with pytest.raises(CheckpointError, match=message) as caught:
+        holdfast.load(path, target)
+    assert str(path) in str(caught.value)
+    assert equal(target.state_dict(), before)
+    assert [type(module) for module in target] == classes
+
+
+def without(key):
+    return lambda state: state.pop(key)
+
+
+def with_tensor(**tensors):
+    return lambda state: state.update(
+        {key.replace("__", "."): value for key, value in tensors.items()}
+    )
+
+
+TENSORS = {
+    "a missing tensor": (without("1.bias"), 'Missing key.*"1.bias"'),
+    "a missing original": (
+        without("1.parametrizations.weight.original0"),
+        "Missing key.*1.parametrizations.weight.original0",
+    ),
+    "an extra tensor": (with_tensor(extra=torch.ones(2)), "Unexpected key.*extra"),
+    "another shape": (
+        with_tensor(**{"1__bias": torch.ones(7)}),
+        "size mismatch for 1.bias",
+    ),
+    "another kind": (
+        with_tensor(**{"1__bias": torch.ones(6, dtype=torch.complex64)}),
+        "`1.bias` is torch.complex64",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TENSORS)
+def test_wrong_tensors_are_refused_and_the_model_stays(what, path):
+    change, message = TENSORS[what]
+    holdfast.save(parametrized(), path)
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + length])["__metadata__"]
+    state = load_file(path)
+    change(state)
+    save_file(state, path, header)
+    for target in (plain(1), parametrized(1)):
+        before = bits(target)
+        with pytest.raises(CheckpointError, match=message):
+            holdfast.load(path, target)
+        assert equal(target.state_dict(), before)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
+def test_a_truncated_file_is_refused(keep, path):
+    holdfast.save(parametrized(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    target = plain(1)
+    before = bits(target)
+    with pytest.raises(CheckpointError, match="is no safetensors file"):
+        holdfast.load(path, target)
+    assert equal(target.state_dict(), before)
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, 2**40, 10**8 + 1, 2**20])
+def test_an_absurd_header_size_is_refused(size, path):
+    holdfast.save(parametrized(), path)
+    path.write_bytes(size.to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(CheckpointError, match="is no safetensors file"):
+        holdfast.load(path, plain())
+
+
+def test_other_files_are_refused(path):
+    with pytest.raises(CheckpointError, match=r"There is no file .*model"):
+        holdfast.load(path, plain())
+    torch.save(plain().state_dict(), path)
+    with pytest.raises(CheckpointError, match="is no safetensors file"):
+        holdfast.load(path, plain())
+    save_file(plain().state_dict(), path)
+    with pytest.raises(CheckpointError, match="no specs"):
+        holdfast.load(path, plain())
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "", ".", 3])
+def test_an_index_names_only_files_beside_it(name, path):
+    *_, index = holdfast.save(parametrized(), path, max_shard_size=200)
+    table = json.loads(index.read_text())
+    table["weight_map"]["1.bias"] = name
+    index.write_text(json.dumps(table))
+    with pytest.raises(CheckpointError, match=r"`1.bias`|no safetensors"):
+        holdfast.load(path, plain())
+
+
+def test_an_index_that_lies_is_refused(path):
+    *_, index = holdfast.save(parametrized(), path, max_shard_size=200)
+    table = json.loads(index.read_text())
+    table["weight_map"]["1.bias"] = table["weight_map"]["2.weight"]
+    index.write_text(json.dumps(table))
+    with pytest.raises(CheckpointError, match=r"has no `1.bias`"):
+        holdfast.load(path, plain())
+    index.write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="is no index"):
+        holdfast.load(path, plain())
+
+
+def test_other_maps_in_the_model_are_refused(path):
+    holdfast.save(parametrized(), path)
+    target = plain(1)
+    holdfast.weight_norm(target[0])
+    before = bits(target)
+    with pytest.raises(CheckpointError, match=r"`0.weight` is parametrized by"):
+        holdfast.load(path, target)
+    assert equal(target.state_dict(), before)
+    holdfast.save(plain(), path)
+    with pytest.raises(CheckpointError, match=r"`0.weight` is parametrized in the mod"):
+        holdfast.load(path, target)
+
+
+# ---- Crashes
+
+
+def test_going_over_to_shards_and_back_leaves_only_what_counts(path):
+    model = parametrized()
+    for shards in (None, 200, 200, None, "1KB"):
+        files = holdfast.save(model, path, max_shard_size=shards)
+        assert {*path.parent.iterdir()} == {*files}
+        assert equal(holdfast.load(path, plain(1)).state_dict(), bits(model))
+
+
+def test_a_save_deletes_only_files_of_its_own(path):
+    bystander = path.with_name("thesis.txt")
+    bystander.write_text("years of work")
+    *_, index = holdfast.save(parametrized(), path, max_shard_size=200)
+    table = json.loads(index.read_text())
+    table["weight_map"]["1.bias"] = bystander.name
+    index.write_text(json.dumps(table))
+    holdfast.save(parametrized(), path)
+    assert bystander.read_text() == "years of work"
+
+
+def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
+    model = parametrized()
+    holdfast.save(model, path)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(CheckpointError, match="No space left"):
+        holdfast.save(parametrized(5), path)
+    assert [*path.parent.iterdir()] == [path]
+    monkeypatch.undo()
+    assert equal(holdfast.load(path, plain()).state_dict(), bits(model))
+
+
+def fails(_):
+    raise OSError(28, "No space left on device")
+
+
+WRITER = """
+import sys, torch, holdfast
+from torch import nn
+path, shards = sys.argv[1], int(sys.argv[2]) or None
+def model(value):
+    layers = [nn.Linear(256, 256) for _ in range(4)]
+    for layer in layers:
+        nn.init.constant_(layer.weight, value)
+        nn.init.constant_(layer.bias, value)
+        holdfast.register_parametrization(layer, "weight", holdfast.maps.Symmetric())
+    return nn.Sequential(*layers)
+models = [model(float(value)) for value in range(3)]
+holdfast.save(models[0], path, max_shard_size=shards)
+print("ready", flush=True)
+for i in range(10**9):
+    limit = shards if i % 4 < 3 else None
+    holdfast.save(models[i % 3], path, max_shard_size=limit)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9")
+@pytest.mark.parametrize("shards", [0, 300_000], ids=["one file", "shards"])
+def test_a_kill_leaves_the_old_file_or_the_new_one(shards, path):
+    moments, seen = random.Random(shards), set()
+    for _ in range(max(1, KILLS // 2)):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(shards)],
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(moments.random() * 0.1)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        target = nn.Sequential(*(nn.Linear(256, 256) for _ in range(4)))
+        state = holdfast.plain_state_dict(holdfast.load(path, target))
+        values = {float(v) for tensor in state.values() for v in tensor.unique()}
+        assert len(values) == 1, "a mixture of two models"
+        seen |= values
+    assert KILLS < 50 or len(seen) == 3
+    leftover = [p for p in path.parent.iterdir() if p.name.startswith(".")]
+    # safetensors has a name of its own for what it is writing
+    assert all(p.suffix == ".part" or p.name.startswith(".tmp") for p in leftover)
+
+
+def test_a_write_in_place_is_seen_by_the_test_above(path):
+    """The negative control: half of a file is not taken for one."""
+    holdfast.save(parametrized(), path)
+    data = path.read_bytes()
+    with Path(path).open("wb") as file:
+        file.write(data[: len(data) // 2])
+    with pytest.raises(CheckpointError):
+        holdfast.load(path, plain())
+
+
+# ---- torch.distributed.checkpoint
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchs_distributed_checkpoints_work(tmp_path):
+    checkpoint = pytest.importorskip("torch.distributed.checkpoint")
+    if not torch.distributed.is_available():
+        pytest.skip("torch was built without it")
+    model, other = parametrized(), parametrized(1)
+    checkpoint.save(model.state_dict(), checkpoint_id=tmp_path, no_dist=True)
+    state = copy.deepcopy(other.state_dict())
+    checkpoint.load(state, checkpoint_id=tmp_path, no_dist=True)
+    assert other.load_state_dict(state) == ([], [])
+    assert equal(other.state_dict(), bits(model))

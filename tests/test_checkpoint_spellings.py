@@ -1,0 +1,315 @@
+"""Any spelling of a checkpoint goes into any parametrized model (S1)."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+import holdfast
+from holdfast import maps, sets
+
+
+def same(a, b, atol=2e-6):
+    torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
+
+
+def legacy(recipe, layer, **arguments):
+    """Return a layer that torch's old functions have parametrized by hooks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(nn.utils, recipe)(layer, **arguments)
+
+
+MODELS = {
+    "weight norm": lambda layer: holdfast.weight_norm(layer),
+    "weight norm of all": lambda layer: holdfast.weight_norm(layer, dim=None),
+    "weight norm of columns": lambda layer: holdfast.weight_norm(layer, dim=1),
+    "identity by the user": lambda layer: holdfast.register_parametrization(
+        layer, "weight", Halved()
+    ),
+    "two maps": lambda layer: holdfast.register_parametrization(
+        MODELS["identity by the user"](layer), "weight", Halved()
+    ),
+}
+ORTHOGONAL = {
+    kind or "default": kind
+    for kind in (
+        *(None, "matrix_exp", "cayley", "householder"),
+        *("thin_cayley", "thin_matrix_exp"),
+    )
+}
+
+
+class Halved(nn.Module):
+    def forward(self, X):
+        return X / 2
+
+    def right_inverse(self, W):
+        return 2 * W
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("model", MODELS)
+def test_s1_a_plain_checkpoint_loads(model, assign):
+    plain = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 3))
+    layer = MODELS[model](nn.Linear(4, 4))
+    net = nn.Sequential(layer, nn.Conv1d(4, 4, 3))
+    given = plain.state_dict()
+    before = dict(given)
+    assert net.load_state_dict(given, assign=assign) == ([], [])
+    assert given.keys() == before.keys(), "the user's dictionary stays"
+    same(net[0].weight, plain[0].weight)
+    assert torch.equal(net[0].bias, plain[0].bias)
+    assert {type(p) for p in net.parameters()} == {nn.Parameter}
+    x = torch.randn(2, 4)
+    net[0](x).sum().backward()
+
+
+@pytest.mark.parametrize("trivialized", [True, False])
+@pytest.mark.parametrize("kind", ORTHOGONAL)
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5)])
+def test_s1_a_plain_orthogonal_matrix_loads_as_it_is(kind, shape, trivialized):
+    kind = ORTHOGONAL[kind]
+    torchs = kind in ("matrix_exp", "cayley") or (kind is None and shape == (4, 4))
+    if torchs and not trivialized:
+        pytest.skip("these have no right inverse without a base point")
+    Q = sets.Stiefel().sample(shape)
+    layer = nn.Linear(*reversed(shape))
+    holdfast.orthogonal(layer, "weight", kind, use_trivialization=trivialized)
+    result = layer.load_state_dict({"weight": Q, "bias": layer.bias.detach().clone()})
+    assert result == ([], [])
+    same(layer.weight, Q, atol=1e-5)
+    again = nn.Linear(*reversed(shape))
+    holdfast.orthogonal(again, "weight", kind, use_trivialization=trivialized)
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again.weight, layer.weight), "with all that belongs to the map"
+
+
+def test_s1_an_original_keeps_its_identity_and_its_optimizer():
+    layer = holdfast.orthogonal(nn.Linear(3, 3))
+    original = layer.parametrizations.weight.original
+    layer.load_state_dict(nn.Linear(3, 3).state_dict())
+    assert layer.parametrizations.weight.original is original
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize("model", [*MODELS, "orthogonal"])
+def test_s1_legacy_weight_norm_loads(model, dim):
+    old = legacy("weight_norm", nn.Linear(4, 4), dim=dim)
+    if model == "orthogonal":
+        nn.init.orthogonal_(old.weight_v)
+        old.weight_g.data.copy_(old.weight_v.norm() if dim is None else 1)
+    old.weight_g.data.mul_(1 if model == "orthogonal" else 3)
+    layer = MODELS.get(model, holdfast.orthogonal)(nn.Linear(4, 4))
+    assert layer.load_state_dict(old.state_dict()) == ([], [])
+    x = torch.randn(2, 4)
+    same(layer(x), old(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [nn.Linear, nn.ConvTranspose1d])
+@pytest.mark.parametrize("model", ["weight norm", "identity by the user"])
+def test_s1_legacy_spectral_norm_loads_as_the_value(make, model):
+    arguments = (4, 4) if make is nn.Linear else (4, 4, 3)
+    old = legacy("spectral_norm", make(*arguments))
+    x = torch.randn(2, 4) if make is nn.Linear else torch.randn(2, 4, 5)
+    for _ in range(20):
+        old(x)
+    old.eval()
+    layer = MODELS[model](make(*arguments)).eval()
+    assert layer.load_state_dict(old.state_dict()) == ([], [])
+    same(layer(x), old(x))
+
+
+def test_s1_legacy_spectral_norm_loads_bit_exactly():
+    old = legacy("spectral_norm", nn.Linear(4, 3))
+    layer = holdfast.spectral_norm(nn.Linear(4, 3))
+    assert layer.load_state_dict(old.state_dict()) == ([], [])
+    state, given = layer.state_dict(), old.state_dict()
+    assert torch.equal(state["parametrizations.weight.original"], given["weight_orig"])
+    for end in "uv":
+        loaded = state[f"parametrizations.weight.0._{end}"]
+        assert torch.equal(loaded, given[f"weight_{end}"])
+    theirs = parametrizations.spectral_norm(nn.Linear(4, 3))
+    assert theirs.load_state_dict(state) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("weight_norm", {}),
+        ("weight_norm", {"dim": 1}),
+        ("weight_norm", {"dim": None}),
+        ("spectral_norm", {}),
+        *(
+            ("orthogonal", {"orthogonal_map": kind, "use_trivialization": based})
+            for kind in ("matrix_exp", "cayley", "householder")
+            for based in (True, False)
+        ),
+    ],
+    ids=str,
+)
+def test_s1_torchs_checkpoints_load_and_save_bit_exactly(recipe):
+    name, arguments = recipe
+    theirs = getattr(parametrizations, name)(nn.Linear(3, 5), **arguments)
+    ours = getattr(holdfast, name)(nn.Linear(3, 5), **arguments)
+    given = {key: value.clone() for key, value in theirs.state_dict().items()}
+    assert ours.load_state_dict(given) == ([], [])
+    saved = ours.state_dict()
+    assert saved.keys() == given.keys()
+    assert all(torch.equal(saved[key], given[key]) for key in given)
+
+
+# ---- Strict stays strict
+
+
+def test_s1_missing_and_unexpected_keys_are_reported():
+    layer = holdfast.weight_norm(nn.Linear(3, 3))
+    own = {f"parametrizations.weight.original{i}" for i in (0, 1)}
+    missing, unexpected = layer.load_state_dict({"bias": torch.ones(3)}, strict=False)
+    assert {*missing} == own
+    assert unexpected == []
+    given = {**layer.state_dict(), "weight": torch.ones(3, 3)}
+    with pytest.raises(RuntimeError, match=r'Unexpected key\(s\).*"weight"'):
+        layer.load_state_dict(given)
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\).*wieght"):
+        layer.load_state_dict({**nn.Linear(3, 3).state_dict(), "wieght": 1})
+    with pytest.raises(RuntimeError, match=r"Missing key.*weight.original0"):
+        layer.load_state_dict({"weight_g": torch.ones(3, 1), "bias": torch.ones(3)})
+
+
+def test_s1_a_wrong_shape_is_told_in_torchs_words():
+    net = nn.Sequential(holdfast.weight_norm(nn.Linear(3, 3)))
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(
+        RuntimeError,
+        match=r"size mismatch for 0.weight: copying a param with shape "
+        r"torch.Size\(\[2, 3\]\) from checkpoint, the shape in current model is "
+        r"torch.Size\(\[3, 3\]\)",
+    ) as caught:
+        net.load_state_dict({"0.weight": torch.ones(2, 3), "0.bias": torch.ones(3)})
+    assert "Missing" not in str(caught.value)
+    after = net.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in before if "bias" not in k)
+
+
+def test_s1_a_value_outside_the_set_follows_the_policy():
+    def layer(**arguments):
+        made = nn.Linear(3, 3)
+        return holdfast.register_parametrization(
+            made, "weight", maps.Symmetric(), **arguments
+        )
+
+    W = torch.arange(9.0).reshape(3, 3)
+    given = {"weight": W, "bias": torch.zeros(3)}
+    strict, before = nn.Sequential(layer()), torch.zeros(3, 3)
+    strict[0].weight = before
+    outer = {f"0.{key}": value for key, value in given.items()}
+    with pytest.raises(RuntimeError, match=r"`0.weight` is not in .*residual"):
+        strict.load_state_dict(outer)
+    assert torch.equal(strict[0].weight, before)
+    moved = layer(outside="project")
+    moved.load_state_dict(given)
+    same(moved.weight, (W + W.mT) / 2)
+
+
+class Fussy(holdfast.Parametrization):
+    """Moves a buffer in its right inverse, and then fails for negative weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(3, 3))
+
+    def forward(self, X):
+        return X + self.seen
+
+    def right_inverse(self, W):
+        self.seen.copy_(W)
+        if (W < 0).any():
+            raise ValueError("too low")
+        return torch.zeros_like(W)
+
+
+def test_s1_nothing_is_half_loaded():
+    layer = nn.Linear(3, 3)
+    nn.init.ones_(layer.weight)
+    holdfast.register_parametrization(layer, "weight", Fussy())
+    given = {"weight": -torch.ones(3, 3), "bias": torch.zeros(3)}
+    with pytest.raises(RuntimeError, match=r"`weight`: too low"):
+        layer.load_state_dict(given)
+    assert torch.equal(layer.weight, torch.ones(3, 3))
+    given["weight"] = torch.full((3, 3), 5.0)
+    layer.load_state_dict(given)
+    assert torch.equal(layer.weight, given["weight"])
+    assert torch.equal(layer.parametrizations.weight[0].seen, given["weight"])
+
+
+def test_s1_a_map_without_right_inverse_says_so():
+    class OneWay(nn.Module):
+        def forward(self, X):
+            return X.exp()
+
+    layer = holdfast.register_parametrization(nn.Linear(2, 2), "weight", OneWay())
+    with pytest.raises(RuntimeError, match="does not implement right_inverse"):
+        layer.load_state_dict(nn.Linear(2, 2).state_dict())
+
+
+# ---- Other layers, dtypes and devices
+
+
+def test_s1_recurrent_weights_load():
+    plain, rnn = nn.LSTM(3, 3), nn.LSTM(3, 3)
+    holdfast.weight_norm(rnn, "weight_hh_l0")
+    holdfast.weight_norm(rnn, "weight_ih_l0")
+    assert rnn.load_state_dict(plain.state_dict()) == ([], [])
+    x = torch.randn(4, 2, 3)
+    same(rnn(x)[0], plain(x)[0])
+
+
+def test_s1_dtypes_are_converted_as_torch_does():
+    layer = holdfast.weight_norm(nn.Linear(3, 3))
+    W = nn.Linear(3, 3).double().state_dict()
+    layer.load_state_dict(W)
+    assert layer.weight.dtype == torch.float32
+    same(layer.weight.double(), W["weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [None, "thin_matrix_exp", "householder"])
+def test_l1_a_plain_checkpoint_loads_onto_the_meta_device(kind):
+    with torch.device("meta"):
+        layer = holdfast.orthogonal(nn.Linear(3, 3), "weight", kind)
+    Q = sets.Stiefel().sample((3, 3))
+    layer.load_state_dict({"weight": Q, "bias": torch.ones(3)}, assign=True)
+    same(layer.weight, Q, atol=1e-5)
+
+
+def test_l1_signs_come_off_the_meta_device():
+    Q = sets.Stiefel().sample((4, 3))
+    with torch.device("meta"):
+        layer = holdfast.orthogonal(
+            nn.Linear(3, 4), "weight", "householder", use_trivialization=False
+        )
+    layer.load_state_dict({"weight": Q, "bias": torch.ones(4)}, assign=True)
+    same(layer.weight, Q, atol=1e-5)
+
+
+def test_s1_a_cached_value_is_forgotten():
+    layer = holdfast.weight_norm(nn.Linear(3, 3))
+    plain = nn.Linear(3, 3)
+    with holdfast.cached():
+        _ = layer.weight
+        layer.load_state_dict(plain.state_dict())
+        same(layer.weight, plain.weight)
+
+
+def test_s2_the_plain_spelling_leaves_with_the_parametrization():
+    layer = holdfast.weight_norm(nn.Linear(3, 3))
+    holdfast.remove_parametrizations(layer, "weight")
+    old = legacy("weight_norm", nn.Linear(3, 3)).state_dict()
+    with pytest.raises(RuntimeError, match="weight_g"):
+        layer.load_state_dict(old)
+    assert parametrize.is_parametrized(layer) is False
