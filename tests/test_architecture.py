@@ -22,6 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # package's own __init__, which gathers the public names: only what comes after it may
 # import from there.
 LAYERS = (
+    "lazily",
     "errors",
     "linalg",
     "sets",

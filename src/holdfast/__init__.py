@@ -4,7 +4,9 @@
 ``torch.nn.utils.parametrize`` and ``torch.nn.utils.parametrizations``.
 """
 
-from . import errors, linalg, maps, sets
+from typing import TYPE_CHECKING
+
+from . import errors, linalg, maps, recipes, sets
 from .core.cache import cached
 from .core.chain import ParametrizationList
 from .core.classes import is_parametrized, type_before_parametrizations
@@ -18,33 +20,35 @@ from .core.transfer import transfer_parametrizations_and_params
 from .core.writing import writable
 from .model.accumulation import accumulate
 from .model.averaging import AverageWeights
+from .model.checkpoint import load, save
 from .model.decay import DecayWeights, parameter_groups
 from .model.folding import fold, folded, unfold
-from .model.checkpoint import load, save
 from .model.optim import swap_parameters
 from .model.plain import plain_state_dict
 from .model.planning import Plan, plan, spec
 from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
-from .recipes import (
-    dora,
-    doubly_stochastic,
-    hurwitz,
-    lora,
-    low_rank,
-    max_norm,
-    orthogonal,
-    per_gate,
-    positive,
-    schur_stable,
-    simplex,
-    sparse,
-    spd,
-    spectral_norm,
-    sphere,
-    stochastic,
-    weight_norm,
-)
+
+if TYPE_CHECKING:  # these are loaded when somebody asks for them
+    from .recipes import (
+        dora,
+        doubly_stochastic,
+        hurwitz,
+        lora,
+        low_rank,
+        max_norm,
+        orthogonal,
+        per_gate,
+        positive,
+        schur_stable,
+        simplex,
+        sparse,
+        spd,
+        spectral_norm,
+        sphere,
+        stochastic,
+        weight_norm,
+    )
 
 __all__ = [
     "AverageWeights",
@@ -100,3 +104,13 @@ __all__ = [
     "weight_norm",
     "writable",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return getattr(recipes, name)
+    raise AttributeError(f"module 'holdfast' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
