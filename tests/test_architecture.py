@@ -34,6 +34,7 @@ LAYERS = (
     "holdfast",
     "integrations",
     "demo",
+    "commands",
     "cli",
 )
 SUBPACKAGES = {name for name in LAYERS if name != "holdfast"}
