@@ -20,12 +20,13 @@ NO_INVERSE = {
     "registering": "without a right inverse the weight becomes the original",
 }
 STRAIGHT = {
-    "gradient": "it is the identity's, on purpose: tests/test_compositions.py has it"
+    "gradient": "it is the identity's, on purpose: tests/test_islands.py has it"
 }
 FROZEN = {
-    "gradient": "there is none of the frozen factor: tests/test_compositions.py has it",
+    "gradient": "there is none of the frozen factor: tests/test_products.py has it",
     "second_derivative": "the same",
     "transforms": "the same",
+    "autocast_backward": "the same",
     **ROUNDED,
 }
 OF_TORCH = {

@@ -17,7 +17,7 @@ def given(shape: Shape) -> Tensor:
     return torch.cos(3 * places * places + places).reshape(shape[-2:])
 
 
-class Around(Parametrization):
+class AroundGiven(Parametrization):
     """Binds a map to the given base, and not to the value that it is registered on."""
 
     deterministic = True
@@ -96,7 +96,7 @@ LOW_RANK = (
     ),
     Case(
         "lora",
-        lambda shape: [Around(maps.LoRA(2, alpha=3.0))],
+        lambda shape: [AroundGiven(maps.LoRA(2, alpha=3.0))],
         lambda shape: sets.Shifted(sets.LowRankMatrices(2), given(shape)),
         originals=_product(2),
         real=(),
@@ -116,7 +116,7 @@ LOW_RANK = (
         Case(
             f"oft {side}" + " complex" * complex,
             lambda shape, side=side: [
-                Around(maps.OFT(block_size(shape, side), side=side))
+                AroundGiven(maps.OFT(block_size(shape, side), side=side))
             ],
             lambda shape, side=side: sets.Isometric(
                 given(shape), block_size=block_size(shape, side), side=side
@@ -130,14 +130,14 @@ LOW_RANK = (
     ),
     Case(
         "delta low rank",
-        lambda shape: [Around(maps.Delta(maps.LowRank(two(shape))))],
+        lambda shape: [AroundGiven(maps.Delta(maps.LowRank(two(shape))))],
         lambda shape: sets.Shifted(sets.LowRankMatrices(two(shape)), given(shape)),
         originals=_sides,
         real=(),
     ),
     Case(
         "delta thin cayley",
-        lambda _: [Around(maps.Delta(maps.ThinOrthogonal()))],
+        lambda _: [AroundGiven(maps.Delta(maps.ThinOrthogonal()))],
         lambda shape: sets.Shifted(sets.Stiefel(), given(shape)),
         exceptions=ROUNDED,
     ),

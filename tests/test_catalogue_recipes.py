@@ -108,6 +108,16 @@ def test_adapters_keep_the_value_and_train_few_parameters(recipe, module):
     assert torch.equal(module.weight, value)
 
 
+@pytest.mark.parametrize("recipe", ["lora", "dora"])
+def test_adapters_of_a_frozen_model_train(recipe):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).requires_grad_(False)
+    getattr(holdfast, recipe)(model[0])
+    training = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert training == [
+        f"0.parametrizations.weight.original{i}" for i in range(2 + (recipe == "dora"))
+    ]
+
+
 @pytest.mark.parametrize(
     ("module", "name", "gates"),
     [

@@ -383,6 +383,13 @@ def test_slices_that_are_too_short_are_refused():
     assert not sets.Standardized().contains(torch.ones(3, 1))
 
 
+def test_where_there_are_no_slices_nothing_is_outside():
+    W = torch.ones(2, 0, 3)
+    for constraint in (sets.Sphere(), sets.LpBall(), sets.SingularValuesIn(1, high=2)):
+        assert constraint.residual(W).tolist() == [0, 0]
+    assert maps.Normalize()(W).shape == W.shape
+
+
 def test_dimensions_that_are_not_there_are_refused():
     with pytest.raises(IndexError, match=r"range of \[-2, 1\], but got 2"):
         maps.Normalize(dim=2).bind(torch.ones(2, 2))

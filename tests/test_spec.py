@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import holdfast
 from cases import CASES
+from cases_low_rank import AroundGiven
 from holdfast import Parametrization, maps, sets
 from holdfast.errors import HoldfastError, SpecError
 
@@ -87,7 +88,7 @@ class Hidden(Parametrization):
         self.axis = dim
 
 
-OWN = (Wrapper, Several, Untyped, Bare, Called, Unresolved)
+OWN = (Wrapper, Several, Untyped, Bare, Called, Unresolved, AroundGiven)
 
 
 def read(spec: Any) -> Parametrization:

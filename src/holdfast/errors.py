@@ -74,13 +74,19 @@ class NoRightInverseError(HoldfastError, RuntimeError):
     """Assignment went through a map that has no right inverse."""
 
 
+# So many names are a help, more are a list.
+_MOST_NAMES = 12
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean ...?"``, or what there is, or nothing."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f" Did you mean `{close[0]}`?"
-    return f" It has {', '.join(f'`{k}`' for k in known)}." if known else ""
+    if not known or len(known) > _MOST_NAMES:
+        return ""
+    return f" It has {', '.join(f'`{k}`' for k in known)}."
 
 
 def describe(tensor: object) -> str:

@@ -38,6 +38,17 @@ def double(tensor: Tensor) -> Tensor:
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
+def cast(tensor: Tensor, real: torch.dtype) -> Tensor:
+    """Return the tensor in a precision: a complex one in the complex type of it.
+
+    Example:
+        >>> import torch
+        >>> cast(torch.zeros(2, dtype=torch.complex64), torch.float64).dtype
+        torch.complex128
+    """
+    return tensor.to(_COMPLEX_TYPES.get(real, real) if tensor.is_complex() else real)
+
+
 def autocasts(X: Tensor) -> bool:
     """Tell whether autocast is on where the tensor is.
 
@@ -67,17 +78,6 @@ def no_autocast(X: Tensor) -> AbstractContextManager[object]:
     if not autocasts(X):
         return nullcontext()
     return torch.autocast(X.device.type, enabled=False)
-
-
-def cast(tensor: Tensor, real: torch.dtype) -> Tensor:
-    """Return the tensor in a precision: a complex one in the complex type of it.
-
-    Example:
-        >>> import torch
-        >>> cast(torch.zeros(2, dtype=torch.complex64), torch.float64).dtype
-        torch.complex128
-    """
-    return tensor.to(_COMPLEX_TYPES.get(real, real) if tensor.is_complex() else real)
 
 
 def full_precision(

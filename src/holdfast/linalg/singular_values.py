@@ -15,8 +15,8 @@ def largest_singular_value(X: Tensor) -> Tensor:
     r"""Return the spectral norm of each matrix, from an eigenvalue of the smaller Gram.
 
     The largest is as exact there as by a decomposition of X, and its derivative finite
-    where it is multiple, and zero at zero. Without entries it is zero. Computed in
-    double precision.
+    where it is multiple, and zero at zero; the second one is not finite where singular
+    values meet. Without entries it is zero. Computed in double precision.
 
     Shape: ``(*batch, n, k) -> (*batch)``, real.
 

@@ -13,7 +13,7 @@ from ..core.inversion import says_there_is_none
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.matricization import Axes, matricize, tensorize
-from ..linalg.precision import autocasts, cast, double
+from ..linalg.precision import cast, double, no_autocast
 from ..linalg.structure import require_matrix
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint
@@ -264,10 +264,8 @@ class Cast(Around):
         return tuple(cast(tensor, self.dtype) for tensor in originals)
 
     def _value(self, originals: tuple[Tensor, ...]) -> Tensor:
-        if autocasts(originals[0]):
-            with torch.autocast(originals[0].device.type, enabled=False):
-                return call(self.map, originals)
-        return call(self.map, originals)
+        with no_autocast(originals[0]):
+            return call(self.map, originals)
 
     def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
         kept = originals[0]

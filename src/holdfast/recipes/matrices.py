@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
 from ..core.registration import register_parametrization
 from ..errors import InvalidTensorError, path_of
@@ -128,7 +129,9 @@ def lora(
     .. math::
         W = W_0 + \tfrac{\alpha}{r} A B
 
-    The value stays: one factor is zero. `remove_parametrizations` merges the change.
+    The value stays: one factor is zero. The factors train even where the weight did
+    not, so that a model can be frozen first. `remove_parametrizations` merges the
+    change.
 
     Args:
         module: the module that owns the weight.
@@ -154,7 +157,7 @@ def lora(
         True
     """
     map_ = LoRA(rank, alpha=alpha, rank_stabilized=rank_stabilized)
-    return _as_matrix(module, name, map_, axes)
+    return _training(_as_matrix(module, name, map_, axes), name)
 
 
 def dora(
@@ -171,7 +174,8 @@ def dora(
     .. math::
         W = m\, \frac{W_0 + \tfrac{\alpha}{r} A B}{\|W_0 + \tfrac{\alpha}{r} A B\|}
 
-    The value stays. `remove_parametrizations` merges the change.
+    The value stays, and what is new trains even where the weight did not.
+    `remove_parametrizations` merges the change.
 
     Args:
         module: the module that owns the weight.
@@ -194,7 +198,7 @@ def dora(
         torch.Size([10])
     """
     map_ = DoRA(rank, alpha=alpha, rank_stabilized=rank_stabilized)
-    return _as_matrix(module, name, map_, axes)
+    return _training(_as_matrix(module, name, map_, axes), name)
 
 
 def hurwitz(module: nn.Module, name: str = "weight", alpha: float = 0.0) -> nn.Module:
@@ -303,3 +307,11 @@ def _as_matrix(
     if tensor_of(module, name).ndim > 2:
         map_ = Matricized(map_, axes)
     return register_parametrization(module, name, map_)
+
+
+def _training(module: nn.Module, name: str) -> nn.Module:
+    """Let the originals train: those of a frozen weight are frozen as well."""
+    chain = chain_of(module, name)
+    assert chain is not None
+    chain.requires_grad_()
+    return module

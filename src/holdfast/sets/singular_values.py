@@ -47,6 +47,8 @@ class SingularValuesIn(Constraint):
         """Return how far the singular values are beyond the ends."""
         if weight.ndim < 2:
             return filled(weight, math.inf)
+        if 0 in weight.shape[-2:]:  # there are none
+            return filled(weight, 0.0)
         values = torch.linalg.svdvals(double(weight))
         above, below = values[..., 0] - self.high, self.low - values[..., -1]
         return torch.maximum(above, below).relu() / self.high

@@ -276,6 +276,8 @@ def _has(shape: Shape, axis: Dims, least: int = 1) -> bool:
 
 def _worst(off: Tensor, weight: Tensor, axis: Dims) -> Tensor:
     """Return the largest of the slices' errors for each matrix."""
+    if 0 in weight.shape[-2:]:
+        return filled(weight, 0.0)
     inside = positions(axis, weight.ndim)
     kept = tuple(1 if i in inside else n for i, n in enumerate(weight.shape))
     return per_matrix(from_slices(off, kept, axis)).expand(weight.shape[:-2])
