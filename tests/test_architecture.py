@@ -35,6 +35,7 @@ LAYERS = (
     "holdfast",
     "integrations",
     "demo",
+    "commands",
     "cli",
 )
 SUBPACKAGES = {name for name in LAYERS if name != "holdfast"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .demo.output import OutputError
 from .demo.requirements import MissingPackagesError, require_packages
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     import click
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         return _run(arguments)
-    except (MissingPackagesError, OutputError) as error:
+    except (CheckpointError, MissingPackagesError, OutputError) as error:
         return _fail(f"Error: {error}", FAILED)
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED)
@@ -54,6 +55,7 @@ def _commands() -> click.Group:
     """Return the tree of commands; the modules that need click are imported here."""
     import click
 
+    from .commands.convert import convert
     from .demo.digits.command import digits
 
     demo = click.Group(
@@ -64,7 +66,7 @@ def _commands() -> click.Group:
     return click.version_option(_version(), prog_name="holdfast")(
         click.Group(
             "holdfast",
-            commands=[demo],
+            commands=[demo, convert],
             help="Parametrizations of PyTorch weights that hold.",
             context_settings={"help_option_names": ["-h", "--help"]},
         )

@@ -57,12 +57,15 @@ def bytes_of(size: int | str | None) -> float:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], header: str, limit: float
+    path: Path, tensors: Mapping[str, Tensor], header: str | None, limit: float
 ) -> list[Path]:
     """Write tensors and a header as one file, or as several with an index."""
     shards, index, old = _shards(tensors, limit), index_of(path), _named_by(path)
     if len(shards) < 2:
-        _write_whole(path, lambda part: _save(tensors, part, {"holdfast": header}))
+        write_whole(
+            path,
+            lambda part: _save(tensors, part, {"holdfast": header} if header else {}),
+        )
         index.unlink(missing_ok=True)
         _remove(old)
         return [path]
@@ -72,7 +75,7 @@ def write_tensors(
         for i in range(1, len(shards) + 1)
     ]
     for name, shard in zip(names, shards, strict=True):
-        _write_whole(path.with_name(name), lambda part, shard=shard: _save(shard, part))
+        write_whole(path.with_name(name), lambda part, shard=shard: _save(shard, part))
     places = zip(names, shards, strict=True)
     table = {
         "metadata": {
@@ -82,7 +85,7 @@ def write_tensors(
         "weight_map": {key: name for name, shard in places for key in shard},
     }
     text = json.dumps(table, indent=1)
-    _write_whole(index, lambda part: part.write_text(text, "utf-8"))
+    write_whole(index, lambda part: part.write_text(text, "utf-8"))
     _remove([path, *old])
     return [*map(path.with_name, names), index]
 
@@ -105,7 +108,7 @@ def _save(
     save_file(dict(tensors), str(part), {"format": "pt", **(header or {})})
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under another name, flush it, and put it in its place."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -1,0 +1,315 @@
+"""Checkpoints from one spelling into another, without the model.
+
+Note [Spellings]
+    ``plain`` has the weights; ``torch`` has the originals of the parametrizations that
+    torch has, under torch's keys; ``holdfast`` has these keys too, and the specs of the
+    maps in the header; ``legacy`` has what torch's older functions wrote, ``weight_g``
+    and ``weight_v``, or ``weight_orig``, ``weight_u`` and ``weight_v``. What a state
+    dict does not tell is not guessed: torch's three orthogonal maps leave the same
+    keys, so that without specs they cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..core.loading import spectral_norm_dim, weight_norm_dim
+from ..core.parametrization import Parametrization
+from ..errors import CheckpointError
+from ..maps.norm import SpectralNorm, WeightNorm
+from ..maps.orthogonal import Orthogonal
+from .header import VERSION, described, read_header
+from .storage import index_of, stored, unshared, write_tensors, write_whole
+
+Spelling = Literal["plain", "torch", "holdfast", "legacy"]
+SPELLINGS: tuple[Spelling, ...] = get_args(Spelling)
+_MARK = "parametrizations."
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of one tensor: printed, a line of the table."""
+
+    tensor: str
+    maps: str
+    source: str
+    target: str
+    keys: tuple[str, ...]
+
+    def data(self) -> dict[str, object]:
+        """Return the line as data."""
+        return asdict(self)
+
+
+@dataclass
+class Found:
+    """A parametrized tensor of a state dict, and the keys that it stands under."""
+
+    path: str
+    spelling: Spelling
+    maps: list[Parametrization]
+    originals: list[Tensor]
+    buffers: dict[str, Tensor]
+
+
+def convert_state(
+    state: Mapping[str, Tensor],
+    to: Spelling,
+    chains: Mapping[str, list[Parametrization]],
+) -> tuple[dict[str, Tensor], dict[str, list[Parametrization]], list[Converted]]:
+    """Return a state in another spelling, the maps of its tensors, and what was done.
+
+    Args:
+        state: tensors by name.
+        to: the spelling to write.
+        chains: the maps by the path of the tensor, where they are known.
+
+    Raises:
+        CheckpointError: a tensor cannot be spelt so, or its maps cannot be told.
+    """
+    found, rest = _find(dict(state), chains)
+    result, specs, report = dict[str, Tensor](), dict[str, list[Parametrization]](), []
+    for each in found:
+        new = _spelt(each, to)
+        result |= new
+        maps = ", ".join(" ".join(str(map_).split()) for map_ in each.maps)
+        report.append(Converted(each.path, maps, each.spelling, to, tuple(new)))
+        if to == "holdfast":
+            specs[each.path] = each.maps
+    for key in sorted(result.keys() & rest.keys()):
+        raise CheckpointError(f"`{key}` is there twice: plain, and parametrized.")
+    report += [Converted(key, "", "plain", "plain", (key,)) for key in rest]
+    return {**rest, **result}, specs, report
+
+
+def _find(
+    state: dict[str, Tensor], chains: Mapping[str, list[Parametrization]]
+) -> tuple[list[Found], dict[str, Tensor]]:
+    """Take the parametrized tensors out of a state."""
+    found = list[Found]()
+    for key in [*state]:
+        if key not in state:
+            continue
+        prefix, mark, end = key.rpartition(_MARK)
+        if mark and end.rpartition(".")[2].startswith("original"):
+            path = prefix + end.rpartition(".")[0]
+            found.append(_of_torch(state, path, chains.get(path)))
+        elif key.endswith("_g") and f"{key[:-2]}_v" in state:
+            g, V = state.pop(key), state.pop(f"{key[:-2]}_v")
+            map_ = WeightNorm(_lengths(key[:-2], g, V))
+            found.append(Found(key[:-2], "legacy", [map_], [g, V], {}))
+        elif key.endswith("_orig") and f"{key[:-5]}_u" in state:
+            found.append(_legacy_spectral_norm(state, key[:-5]))
+    return found, state
+
+
+def _of_torch(
+    state: dict[str, Tensor], path: str, maps: list[Parametrization] | None
+) -> Found:
+    prefix, _, name = path.rpartition(".")
+    own = f"{prefix}.{_MARK}{name}." if prefix else f"{_MARK}{name}."
+    inner = {k.removeprefix(own): state.pop(k) for k in [*state] if k.startswith(own)}
+    names = sorted(
+        (k for k in inner if k.startswith("original")), key=lambda k: int(k[8:] or 0)
+    )
+    originals = [inner.pop(k) for k in names]
+    known = maps is not None
+    maps = _told(path, originals, inner) if maps is None else maps
+    return Found(path, "holdfast" if known else "torch", maps, originals, inner)
+
+
+def _told(
+    path: str, originals: list[Tensor], buffers: Mapping[str, Tensor]
+) -> list[Parametrization]:
+    """Return the map of torch's that a chain's tensors belong to."""
+    if len(originals) == 2 and not buffers:
+        return [WeightNorm(_lengths(path, *originals))]
+    if len(originals) == 1 and {*buffers} == {"0._u", "0._v"}:
+        vectors = buffers["0._u"], buffers["0._v"]
+        return [SpectralNorm(dim=_rows(path, originals[0], *vectors))]
+    raise CheckpointError(
+        f"`{path}`: the keys do not tell which map this is. Torch's orthogonal maps "
+        "leave the same ones. Save the model with `holdfast.save`, which says it."
+    )
+
+
+def _lengths(path: str, g: Tensor, V: Tensor) -> int | None:
+    try:
+        return weight_norm_dim(g, V)
+    except ValueError as error:
+        raise CheckpointError(f"`{path}`: {error}.") from None
+
+
+def _rows(path: str, W: Tensor, u: Tensor, v: Tensor) -> int:
+    dim = spectral_norm_dim(W, u, v)
+    if dim is None:
+        raise CheckpointError(
+            f"`{path}`: vectors of {len(u)} and {len(v)} entries are no singular "
+            f"vectors of {tuple(W.shape)}."
+        )
+    return dim
+
+
+def _legacy_spectral_norm(state: dict[str, Tensor], path: str) -> Found:
+    if f"{path}_v" not in state:
+        raise CheckpointError(
+            f"`{path}`: there is no `{path}_v`. Checkpoints of torch before 1.1 lack "
+            "it: load this one there, and save it again."
+        )
+    W, u, v = (state.pop(f"{path}_{end}") for end in ("orig", "u", "v"))
+    map_ = SpectralNorm(dim=_rows(path, W, u, v))
+    return Found(path, "legacy", [map_], [W], {"0._u": u, "0._v": v})
+
+
+def _spelt(found: Found, to: Spelling) -> dict[str, Tensor]:
+    """Return the tensors of one weight in a spelling."""
+    if to == "plain":
+        return {found.path: _value(found)}
+    if to == "legacy":
+        return _legacy(found)
+    torchs = (WeightNorm, SpectralNorm, Orthogonal)
+    if to == "torch" and not (
+        len(found.maps) == 1 and isinstance(found.maps[0], torchs)
+    ):
+        raise CheckpointError(
+            f"`{found.path}`: torch has no {found.maps}. Convert it to plain."
+        )
+    prefix, _, name = found.path.rpartition(".")
+    own = f"{prefix}.{_MARK}{name}." if prefix else f"{_MARK}{name}."
+    names = ["original"]
+    if len(found.originals) > 1 or isinstance(found.maps[0], WeightNorm):
+        names = [f"original{i}" for i in range(len(found.originals))]
+    pairs = zip(names, found.originals, strict=True)
+    tensors = {own + name: tensor for name, tensor in pairs}
+    return tensors | {own + key: tensor for key, tensor in found.buffers.items()}
+
+
+def _legacy(found: Found) -> dict[str, Tensor]:
+    map_ = found.maps[0]
+    if len(found.maps) == 1 and isinstance(map_, WeightNorm):
+        ends = dict(zip(("g", "v"), found.originals, strict=True))
+    elif len(found.maps) == 1 and isinstance(map_, SpectralNorm) and found.buffers:
+        u, v = found.buffers["0._u"], found.buffers["0._v"]
+        ends = {"orig": found.originals[0], "u": u, "v": v}
+    else:
+        raise CheckpointError(
+            f"`{found.path}`: torch's older functions have no {found.maps}. Convert it "
+            "to plain."
+        )
+    return {f"{found.path}_{end}": tensor for end, tensor in ends.items()}
+
+
+def _value(found: Found) -> Tensor:
+    """Return the weight: the maps are given their state, and run."""
+    values = tuple(found.originals)
+    for i, map_ in enumerate(found.maps):
+        map_.eval()
+        if map_._non_persistent_buffers_set:  # made of the original, see `translate`
+            map_.bind(values[0])
+        for key, tensor in found.buffers.items():
+            number, _, inner = key.partition(".")
+            if number == str(i):
+                _put(map_, inner, tensor, found.path)
+        state = {f"{_MARK}weight.original": values[0]}
+        if map_._non_persistent_buffers_set:
+            map_.translate(state, "", "weight", i)
+        with torch.no_grad():
+            values = (map_(*values),)
+    return values[0].contiguous()
+
+
+def _put(map_: nn.Module, key: str, tensor: Tensor, path: str) -> None:
+    """Give a map one of its tensors."""
+    inside, _, name = key.rpartition(".")
+    part = map_.get_submodule(inside)
+    if name in part._parameters:
+        part._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+    elif name in part._buffers:
+        part._buffers[name] = tensor
+    else:
+        raise CheckpointError(f"`{path}`: {type(map_).__name__} has no `{key:.200}`.")
+
+
+def convert_file(source: Path, target: Path, to: Spelling) -> list[Converted]:
+    """Translate a checkpoint into another spelling, and say what was done.
+
+    Args:
+        source: a safetensors file, the index of several, or a file of `torch.save`,
+            which is read with ``weights_only=True``.
+        target: ``.safetensors``, or ``.pt``, ``.pth`` or ``.bin``, which torch writes;
+            the spelling of holdfast takes the former, for its header.
+        to: ``"plain"``, ``"torch"``, ``"holdfast"`` or ``"legacy"``.
+
+    Raises:
+        CheckpointError: a file cannot be read or written, or a tensor cannot be spelt
+            so. Nothing is written then.
+    """
+    torchs = target.suffix in (".pt", ".pth", ".bin")
+    if not torchs and target.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{target}: expected a name that ends in .safetensors, .pt, .pth or .bin."
+        )
+    if torchs and to == "holdfast":
+        raise CheckpointError(f"{target}: holdfast writes .safetensors files.")
+    state, chains, tied = _read(source)
+    new, maps, report = convert_state(state, to, chains)
+    if torchs:
+        write_whole(target, lambda part: torch.save(new, part))
+        return report
+    tensors, shared = unshared(new)
+    header = None
+    if to == "holdfast":
+        ties = {key: kept for key, kept in tied.items() if kept in tensors} | shared
+        described_ = [described(nn.ModuleList(ms), path) for path, ms in maps.items()]
+        header = json.dumps({"version": VERSION, "chains": described_, "tied": ties})
+    else:
+        tensors |= {key: tensors[kept].clone() for key, kept in shared.items()}
+    write_tensors(target, tensors, header, float("inf"))
+    return report
+
+
+def _read(
+    path: Path,
+) -> tuple[dict[str, Tensor], dict[str, list[Parametrization]], dict[str, str]]:
+    """Return tensors, the maps that a header tells of, and which are tied."""
+    if not index_of(path).exists() and _is_torchs(path):
+        return _read_torchs(path), {}, {}
+    with stored(path) as file:
+        state = {key: file.tensor(key) for key in sorted(file.keys())}
+        if file.header is None:
+            return state, {}, {}
+        chains, tied = read_header(file, ())
+        return state, {chain.path: chain.maps for chain in chains}, tied
+
+
+def _is_torchs(path: Path) -> bool:
+    """Tell whether a file is a zip or a pickle, as torch writes them."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) in (b"PK", b"\x80\x02")
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _read_torchs(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} cannot be read as tensors alone: {error}"
+        ) from error
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, no state dict.")
+    for key, value in loaded.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: `{key!s:.200}` is no tensor.")
+    return dict(loaded)
