@@ -233,7 +233,7 @@ def test_the_base_is_kept_once(kind):
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA", "Delta"])
 def test_the_base_is_nobody_elses(kind):
     layer, owner = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
-    layer.weight = owner.weight
+    layer.weight = nn.Parameter(owner.weight.data)  # the same memory
     before = held(owner.weight)
     layer = holdfast.register_parametrization(layer, "weight", CHANGES[kind]())
     owner.weight.data.add_(1)  # as an optimizer does that trains the owner
