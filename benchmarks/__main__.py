@@ -33,7 +33,6 @@ CLAIMS = (
     "geotorchs_spaces_cost_three_times_ours",
     "blocks_cost_at_most_1_1_batches",
     "lora_costs_no_more_than_its_formula",
-    "low_rank_weights_cost_a_third_of_geotorchs",
     "batched_weights_cost_a_fraction_of_torchs",
     "an_orthogonal_training_step_costs_at_most_1_4_plain_ones",
     "loading_a_plain_checkpoint_costs_at_most_3_plain_loads",
