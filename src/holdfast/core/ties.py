@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import TiedTensorError, path_of
 from .checks import Where
-from .sharing import Notes, is_borrowed
+from .epoch import EpochList
+from .sharing import Notes, is_borrowed, is_disowned
 
 # With how many references a tensor was found to have no other name: asking the
 # collector takes 10 ms, and some register and remove at every forward.
@@ -57,7 +58,7 @@ _OWN_REFERENCES = _references({"": torch.empty(1)}, "") + 2
 def _others(
     module: nn.Module, name: str, tensor: Tensor
 ) -> list[tuple[nn.Module, str]]:
-    """Return the other places of a tensor, but for shallow copies of the module."""
+    """Return the other places of a tensor, without copies and old chains."""
     return [
         (owner, key)
         for owner, registry in _owners(tensor)
@@ -65,6 +66,7 @@ def _others(
         if value is tensor
         and not (owner is module and key == name)
         and not is_borrowed(owner, tensor)
+        and not (isinstance(owner, EpochList) and is_disowned(owner))
     ]
 
 
