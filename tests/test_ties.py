@@ -141,6 +141,15 @@ def test_A11_a_tie_made_later_is_seen_although_there_was_none_before():
         holdfast.register_parametrization(layer, "weight", Gain())
 
 
+def test_A11_a_chain_that_was_removed_ties_nothing():
+    layer = nn.Linear(3, 3)
+    for _ in range(2):
+        holdfast.register_parametrization(layer, "weight", Gain())
+        chain = layer.parametrizations.weight
+        holdfast.remove_parametrizations(layer, "weight")
+        assert chain.original is layer.weight
+
+
 @pytest.mark.parametrize("how", REGISTER)
 def test_A11_of_a_tensor_that_nobody_else_holds_the_collector_is_not_asked(
     how, monkeypatch

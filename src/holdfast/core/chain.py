@@ -191,9 +191,11 @@ class ParametrizationList(EpochList):
 
     def links(self) -> list[nn.Module]:
         """Return the maps that are not disabled, in order."""
-        off = [id(map_) for map_ in self.__dict__["_disabled"]]
-        maps: Any = self._modules.values()
-        return [map_ for map_ in maps if id(map_) not in off]
+        maps: Any = [*self._modules.values()]
+        off = self.__dict__["_disabled"]
+        if not off:  # else graphs would be compiled for the very maps
+            return maps
+        return [map_ for map_ in maps if all(map_ is not each for each in off)]
 
     @classmethod
     def of_torchs(cls, other: nn.ModuleList, shape: torch.Size) -> ParametrizationList:

@@ -85,6 +85,11 @@ def disown(chain: nn.ModuleList) -> None:
             _homes.drop(part)
 
 
+def is_disowned(chain: nn.ModuleList) -> bool:
+    """Tell whether a chain is no longer in use, though somebody still holds it."""
+    return all(home_of(map_) is not chain for map_ in chain._modules.values())
+
+
 # The tensors of shallow copies that belong to another module: their names and ids
 _borrowed: Notes[dict[str, int]] = Notes()
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import TiedTensorError, path_of
 from .checks import Where
 from .epoch import EpochList
-from .sharing import Notes, home_of, is_borrowed
+from .sharing import Notes, is_borrowed, is_disowned
 
 # With how many references a tensor was found to have no other name: asking the
 # collector takes 10 ms, and some register and remove at every forward.
@@ -58,7 +58,7 @@ _OWN_REFERENCES = _references({"": torch.empty(1)}, "") + 2
 def _others(
     module: nn.Module, name: str, tensor: Tensor
 ) -> list[tuple[nn.Module, str]]:
-    """Return the other places of a tensor, but for shallow copies of the module."""
+    """Return the other places of a tensor, without copies and old chains."""
     return [
         (owner, key)
         for owner, registry in _owners(tensor)
@@ -66,15 +66,8 @@ def _others(
         if value is tensor
         and not (owner is module and key == name)
         and not is_borrowed(owner, tensor)
-        and not _is_removed(owner)
+        and not (isinstance(owner, EpochList) and is_disowned(owner))
     ]
-
-
-def _is_removed(owner: nn.Module) -> bool:
-    """Tell a chain that was removed, and that a scope still holds."""
-    if not isinstance(owner, EpochList):
-        return False
-    return all(home_of(map_) is not owner for map_ in owner._modules.values())
 
 
 def _owners(tensor: Tensor) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
