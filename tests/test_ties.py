@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import holdfast
-from holdfast import maps
+from holdfast import errors, maps
 from support import Gain, state_of
 
 
@@ -169,3 +169,15 @@ def test_A11_registering_at_every_forward_asks_the_collector_once(monkeypatch):
         holdfast.remove_parametrizations(layer, "weight")
     del weight
     assert len(asked) == 1
+
+
+def test_A11_what_was_found_of_one_tensor_hides_no_later_tie_of_another():
+    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)  # holds them all
+    holdfast.register_parametrization(net[0], "weight", maps.Symmetric())
+    net[2].weight = net[1].weight
+    for layer in (net[1], net[2]):
+        with pytest.raises(errors.TiedTensorError, match="is tied"):
+            holdfast.register_parametrization(layer, "weight", maps.Symmetric())
+    holdfast.register_parametrization(net[3], "weight", maps.Symmetric())
+    assert optimizer.param_groups

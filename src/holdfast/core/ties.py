@@ -44,15 +44,36 @@ def check_untied(module: nn.Module, name: str, where: Where) -> None:
                 f"`module.{name} = nn.Parameter(module.{name}.detach().clone())`, or "
                 "keep it in one module and let the other read it there."
             )
-    _untied.put(module, {**seen, name: (id(tensor), count)})
+    _note_untied()
+    _untied.put(module, {**(_untied.get(module) or {}), name: (id(tensor), count)})
+
+
+def _note_untied() -> None:
+    """Note every tensor that is in one place, as others of its model come next."""
+    places: dict[int, list[tuple[nn.Module, str, int]]] = {}
+    modules = [x for x in gc.get_objects() if issubclass(type(x), nn.Module)]
+    for module in modules:
+        for registry in (module.__dict__.get(name) or {} for name in _REGISTRIES):
+            for name in registry:
+                count = _references(registry, name) + _OURS
+                place = (module, name, count)
+                places.setdefault(id(registry[name]), []).append(place)
+    for key, found in places.items():
+        if len(found) == 1:
+            module, name, count = found[0]
+            _untied.put(module, {**(_untied.get(module) or {}), name: (key, count)})
 
 
 def _references(registry: Mapping[str, object], name: str) -> int:
     return sys.getrefcount(registry[name])
 
 
-# and two more names for it, the one here and the one that `prepare` has
-_OWN_REFERENCES = _references({"": torch.empty(1)}, "") + 2
+# The names of ours that a tensor has here: in `check_untied`, and in `prepare`
+_OURS = 2
+
+_OWN_REFERENCES = _references({"": torch.empty(1)}, "") + _OURS
+
+_REGISTRIES = ("_parameters", "_buffers")
 
 
 def _others(
