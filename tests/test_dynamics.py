@@ -260,8 +260,11 @@ def test_degenerate_originals_have_finite_values_and_gradients():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="`rho` to be positive. Got 0"):
-        holdfast.register_parametrization(nn.Linear(2, 2), "weight", maps.Stein(0))
+    for rho in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="`rho` to be positive and finite. Got"):
+            holdfast.register_parametrization(
+                nn.Linear(2, 2), "weight", maps.Stein(rho)
+            )
     with pytest.raises(errors.InvalidTensorError, match="of a complex type. Got a"):
         holdfast.register_parametrization(nn.Linear(2, 2), "weight", maps.LRU())
     for map_ in (maps.Stein(), maps.Lyapunov()):

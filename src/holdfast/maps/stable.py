@@ -109,9 +109,9 @@ class Stein(Parametrization):
     The right inverse solves the equation by doubling, in O(n³) and without
     eigenvectors; its relative error is the rounding unit times the condition of P. The
     boundary is not attained but to rounding; where the right inverse would miss by
-    1e-4, or in narrower types by the root of the rounding unit, it refuses. A product and a
-    solve, whose Hermitian part is at least I, so that every original gives finite
-    values.
+    1e-4, or in narrower types by the root of the rounding unit, it refuses. A product
+    and a solve, whose Hermitian part is at least I, so that every original gives
+    finite values.
 
     Args:
         rho: ρ > 0, the bound of the spectral radius.
@@ -152,8 +152,10 @@ class Stein(Parametrization):
 
     def bind(self, weight: Tensor) -> None:
         """Check the bound."""
-        if not self.rho > 0:
-            raise ValueError(f"Expected `rho` to be positive. Got {self.rho}.")
+        if not 0 < self.rho < math.inf:
+            raise ValueError(
+                f"Expected `rho` to be positive and finite. Got {self.rho}."
+            )
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
