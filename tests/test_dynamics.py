@@ -260,8 +260,11 @@ def test_degenerate_originals_have_finite_values_and_gradients():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="`rho` to be positive. Got 0"):
-        holdfast.register_parametrization(nn.Linear(2, 2), "weight", maps.Stein(0))
+    for rho in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="`rho` to be positive and finite. Got"):
+            holdfast.register_parametrization(
+                nn.Linear(2, 2), "weight", maps.Stein(rho)
+            )
     with pytest.raises(errors.InvalidTensorError, match="of a complex type. Got a"):
         holdfast.register_parametrization(nn.Linear(2, 2), "weight", maps.LRU())
     for map_ in (maps.Stein(), maps.Lyapunov()):
@@ -331,3 +334,20 @@ def test_torchs_registration_of_a_diagonal_keeps_its_value(tmp_path):
     save_file(host.state_dict(), tmp_path / "diagonal.safetensors")
     host.diagonal = W / 2
     assert_close(host.diagonal.detach(), W / 2, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("map_", [maps.Lyapunov(), maps.Stein()], ids=str)
+def test_a_value_that_its_rounded_original_misses_is_refused(map_):
+    A = torch.randn(32, 32, generator=torch.Generator().manual_seed(3)).double()
+    values = torch.linalg.eigvals(A)
+    if isinstance(map_, maps.Lyapunov):
+        W = A - (values.real.max() + 1e-6) * torch.eye(32)
+    else:
+        W = A / values.abs().max() * (1 - 1e-6)
+    assert_close(map_(map_.right_inverse(W)), W, rtol=0, atol=1e-4)
+    X = map_.right_inverse(W.float())
+    missed = torch.linalg.matrix_norm(map_(X) - W) / torch.linalg.matrix_norm(W)
+    assert bool(missed.isnan()) or missed < 1e-3
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        projected = map_.codomain.project(A.to(dtype))
+        assert bool(torch.isfinite(map_.right_inverse(projected)).all())

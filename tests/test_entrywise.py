@@ -318,3 +318,16 @@ def test_one_bit_has_no_symmetric_levels():
 def test_the_sets_of_the_maps_are_intervals():
     assert repr(maps.Softplus().codomain) == "Interval(lower=0.0, margin=0.01)"
     assert isinstance(maps.Sine().codomain, sets.Interval)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_more_bits_than_a_level_is_kept_in_are_refused(symmetric):
+    most = maps.FakeQuantize(31, symmetric=symmetric)
+    layer = nn.Linear(4, 4)
+    before = layer.weight.detach().clone()
+    holdfast.register_parametrization(layer, "weight", most)
+    torch.testing.assert_close(layer.weight, before)
+    for bits in (32, 1000):
+        map_ = maps.FakeQuantize(bits, symmetric=symmetric)
+        with pytest.raises(ValueError, match="bits to be at most 31"):
+            holdfast.register_parametrization(nn.Linear(4, 4), "weight", map_)

@@ -719,3 +719,26 @@ def test_T7_symmetric_then_exponential_is_definite_and_assignable():
         with pytest.raises(ValueError, match="symmetric positive definite"):
             layer.weight = wrong
     assert torch.equal(layer.weight.detach(), before)
+
+
+@pytest.mark.parametrize("recipe", ["spd", "hurwitz", "schur_stable"])
+def test_a_matrix_without_entries_is_in_every_set_of_square_ones(recipe):
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.zeros(0, 0))
+    getattr(holdfast, recipe)(module, "weight")
+    assert module.weight.shape == (0, 0)
+
+
+def test_no_rows_are_probabilities_and_no_columns_orthogonal():
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.zeros(0, 4))
+    assert holdfast.simplex(module, "weight").weight.shape == (0, 4)
+    module.tall = torch.nn.Parameter(torch.zeros(4, 0))
+    assert holdfast.per_gate(module, "tall", gates=2).tall.shape == (4, 0)
+
+
+@pytest.mark.parametrize("recipe", ["orthogonal", "sparse", "max_norm"])
+def test_a_lazy_weight_is_refused_by_what_it_lacks(recipe):
+    lazy = torch.nn.LazyLinear(4)
+    with pytest.raises(errors.InvalidTensorError, match="not initialized yet"):
+        getattr(holdfast, recipe)(lazy)

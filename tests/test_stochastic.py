@@ -317,3 +317,9 @@ def test_a_single_entry_is_forced():
         holdfast.register_parametrization(layer, "weight", map_)
         assert layer.weight.item() == 1.0
         layer(torch.ones(1)).backward()
+
+
+def test_sinkhorn_of_nan_is_nan():
+    X = torch.zeros(3, 3)
+    X[1, 2] = torch.nan
+    assert maps.Sinkhorn()(X).isnan().any()

@@ -300,7 +300,7 @@ def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
         )
     for registry in (module._parameters, module._buffers):
         if name in registry:
-            return _usable(registry[name], where)
+            return usable(registry[name], where)
     known = {*module._parameters, *module._buffers, *getattr(chains, "_modules", ())}
     path, _, leaf = name.rpartition(".")
     hint = did_you_mean(name, known)
@@ -324,7 +324,7 @@ def _may_hold_chains(module: nn.Module) -> bool:
     return not any("parametrizations" in place for place in places)
 
 
-def _usable(tensor: Tensor | None, where: Where) -> Tensor:
+def usable(tensor: Tensor | None, where: Where) -> Tensor:
     """Refuse what cannot be an original."""
     if tensor is None or nn.parameter.is_lazy(tensor):
         raise InvalidTensorError(

@@ -117,6 +117,8 @@ def _halvings(X: Tensor) -> int:
     """Return how often the logits are halved until their spread is small."""
     centred = X - X.mean(-1, keepdim=True)
     spread = float((centred - centred.mean(-2, keepdim=True)).abs().max())
+    if math.isnan(spread):
+        return 0  # the value is NaN as well
     return max(0, math.ceil(math.log2(min(max(spread, 1.0), 1e30) / _START)))
 
 

@@ -130,7 +130,9 @@ class Cholesky(Parametrization):
         L = triangular_factor(B)
         _, inverse = _FUNCTIONS[self.diagonal]
         diagonal = L.diagonal(dim1=-2, dim2=-1).real
-        smallest = torch.finfo(weight.dtype).eps * diagonal.amax(-1, keepdim=True)
+        smallest = torch.finfo(weight.dtype).eps * diagonal
+        if weight.numel():
+            smallest = smallest.amax(-1, keepdim=True)
         tiny = torch.finfo(weight.dtype).tiny
         diagonal = torch.maximum(diagonal, smallest.clamp_min(tiny))
         return lower_trapezoid(L, inverse(diagonal)).to(weight.dtype).contiguous()

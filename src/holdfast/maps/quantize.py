@@ -13,6 +13,9 @@ from ..linalg.precision import full_precision
 from ..sets.interval import Grid, like
 from .bounds import check_bounds, keep
 
+# The levels are kept as numbers of 32 bits.
+_MOST_BITS = 31
+
 
 class FakeQuantize(Parametrization):
     r"""Round to whole multiples of a step; the gradient passes straight through.
@@ -30,7 +33,7 @@ class FakeQuantize(Parametrization):
 
     Args:
         bits: the number of levels is :math:`2^{\text{bits}} - 1` if symmetric, else
-            :math:`2^{\text{bits}}`.
+            :math:`2^{\text{bits}}`. From 2 to 31, without sign from 1.
         step: the distance of two levels; a tensor is broadcast to the weight's shape.
             ``None`` takes it from the weight.
         symmetric: as many levels below zero as above. Otherwise they go from the
@@ -93,6 +96,10 @@ class FakeQuantize(Parametrization):
         """Choose the step and the lowest level."""
         if self.bits < (2 if self.symmetric else 1):
             raise ValueError(f"Expected bits to be at least 2. Got {self.bits}.")
+        if self.bits > _MOST_BITS:
+            raise ValueError(
+                f"Expected bits to be at most {_MOST_BITS}. Got {self.bits}."
+            )
         check_bounds(weight, step=0.0 if self.step is None else self.step)
         if self.dim is not None:
             axis(self.dim, weight.ndim)

@@ -37,7 +37,8 @@ class Lyapunov(Parametrization):
     numbers as the matrix has. The right inverse solves the equation, in O(n³) and
     without eigenvectors; its relative error is the rounding unit times the condition of
     P. The boundary is not attained but to rounding; where the right inverse would miss
-    by 1e-4 it refuses. Two products forward, four backward.
+    by 1e-4, or in narrower types by the root of the rounding unit, it refuses. Two
+    products forward, four backward.
 
     Args:
         alpha: α, the rate at which solutions of :math:`\dot x = Wx` decay.
@@ -89,7 +90,7 @@ class Lyapunov(Parametrization):
         require_square(weight)
         A = double(weight)
         A = A + self.alpha * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        return decaying_exponentials_inverse(A).to(weight.dtype).contiguous()
+        return _rounded(self, decaying_exponentials_inverse(A), weight)
 
 
 class Stein(Parametrization):
@@ -107,9 +108,10 @@ class Stein(Parametrization):
 
     The right inverse solves the equation by doubling, in O(n³) and without
     eigenvectors; its relative error is the rounding unit times the condition of P. The
-    boundary is not attained but to rounding; where the right inverse would miss by 1e-4
-    it refuses. A product and a solve, whose Hermitian part is at least I, so that every
-    original gives finite values.
+    boundary is not attained but to rounding; where the right inverse would miss by
+    1e-4, or in narrower types by the root of the rounding unit, it refuses. A product
+    and a solve, whose Hermitian part is at least I, so that every original gives
+    finite values.
 
     Args:
         rho: ρ > 0, the bound of the spectral radius.
@@ -150,8 +152,10 @@ class Stein(Parametrization):
 
     def bind(self, weight: Tensor) -> None:
         """Check the bound."""
-        if not self.rho > 0:
-            raise ValueError(f"Expected `rho` to be positive. Got {self.rho}.")
+        if not 0 < self.rho < math.inf:
+            raise ValueError(
+                f"Expected `rho` to be positive and finite. Got {self.rho}."
+            )
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
@@ -162,7 +166,7 @@ class Stein(Parametrization):
         """Solve the equation of Stein."""
         require_square(weight)
         V = double(weight) / self.rho
-        return decaying_powers_inverse(V).to(weight.dtype).contiguous()
+        return _rounded(self, decaying_powers_inverse(V), weight)
 
 
 class LRU(Parametrization):
@@ -230,6 +234,21 @@ class LRU(Parametrization):
         kind = weight.dtype.to_real()
         return rate.log().to(kind), angle.log().to(kind)
 
+
+def _rounded(map_: Lyapunov | Stein, X: Tensor, weight: Tensor) -> Tensor:
+    """Return ``X`` in the type of the weight, or NaN if its value misses by far.
+
+    Near the boundary the condition of P makes much of the rounding of X alone.
+    """
+    X = X.to(weight.dtype).contiguous()
+    norm, expected = torch.linalg.matrix_norm, double(weight)
+    limit = max(_MISSED, torch.finfo(weight.dtype).eps ** 0.5) * norm(expected)
+    missed = norm(double(map_.forward(X)) - expected) > limit
+    return torch.where(missed[..., None, None], torch.nan, X)
+
+
+# A right inverse whose value would be off by more than this part of the matrix is none.
+_MISSED = 1e-4
 
 # exp(-exp(7)) is zero in double precision.
 _LARGEST_RATE = 7.0

@@ -7,7 +7,7 @@ from typing import cast, get_args
 from torch import Tensor, nn
 
 from ..core.classes import chain_of
-from ..core.registration import register_parametrization
+from ..core.registration import register_parametrization, usable
 from ..errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
 from ..linalg.matricization import matricized_shape
 from ..maps.combinators import Matricized
@@ -199,4 +199,4 @@ def tensor_of(module: nn.Module, name: str) -> Tensor:
             f"`{path_of(module)}`: the {type(module).__name__} has no parameter or "
             f"buffer with name '{name}'.{did_you_mean(name, known)}"
         )
-    return weight
+    return usable(weight, lambda: path_of(module, name))

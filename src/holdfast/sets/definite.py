@@ -39,6 +39,8 @@ class SymmetricPositiveDefinite(Constraint):
         if not is_square(weight.shape):
             return filled(weight, math.inf)
         W = double(weight)
+        if not W.shape[-1]:
+            return filled(weight, 0.0)
         values = torch.linalg.eigvalsh((W + W.mH) / 2)
         largest = values.abs().amax(-1)
         below = torch.where(largest > 0, (-values[..., 0]).relu() / largest, 1)
@@ -99,6 +101,8 @@ class SpectrumIn(Constraint):
         if not is_square(weight.shape):
             return filled(weight, math.inf)
         W = double(weight)
+        if not W.shape[-1]:
+            return filled(weight, 0.0)
         values = torch.linalg.eigvalsh((W + W.mH) / 2)
         below, above = self.low - values[..., 0], values[..., -1] - self.high
         outside = torch.maximum(below, above).relu() / max(-self.low, self.high)
@@ -162,6 +166,8 @@ class PositiveSemidefinite(Constraint):
         if not is_square(weight.shape):
             return filled(weight, math.inf)
         W = double(weight)
+        if not W.shape[-1]:
+            return filled(weight, 0.0)
         values = torch.linalg.eigvalsh((W + W.mH) / 2)
         off = torch.maximum((-values[..., 0]).relu(), self._spare(values))
         largest = values.abs().amax(-1)

@@ -209,7 +209,11 @@ def require_entries(weight: Tensor, axis: int) -> None:
 def per_matrix(off: Tensor) -> Tensor:
     """Return the largest error in each matrix."""
     dims = tuple(range(max(0, off.ndim - 2), off.ndim))
-    return off.amax(dims) if dims else off
+    if not dims:
+        return off
+    if not all(off.shape[dim] for dim in dims):
+        return off.sum(dims)  # 0 for no entries
+    return off.amax(dims)
 
 
 def _has(shape: Shape, axis: int) -> bool:

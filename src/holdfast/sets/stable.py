@@ -173,11 +173,13 @@ class UnitDisc(Constraint):
 
 
 def _abscissa(W: Tensor) -> Tensor:
-    return torch.linalg.eigvals(W).real.amax(-1)
+    parts = torch.linalg.eigvals(W).real
+    return parts.amax(-1) if parts.shape[-1] else parts.sum(-1) - torch.inf
 
 
 def _radius(W: Tensor) -> Tensor:
-    return torch.linalg.eigvals(W).abs().amax(-1)
+    moduli = torch.linalg.eigvals(W).abs()
+    return moduli.amax(-1) if moduli.shape[-1] else moduli.sum(-1)
 
 
 def _identity(W: Tensor) -> Tensor:
