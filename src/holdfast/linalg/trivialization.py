@@ -57,7 +57,8 @@ def around_base(
     """
     if X.device.type != "cpu" or traced(X) or dual() or base.requires_grad:
         return around(X, base)
-    if X.shape[-2] > 1 and bool(X.detach()[..., -1, 0].any()):  # a quick look first
+    n, k = X.shape[-2:]
+    if n > 1 and k > 0 and bool(X.detach()[..., -1, 0].any()):  # a quick look first
         return around(X, base)
     part = X.detach() if read is None else read(X.detach())
     if bool(torch.linalg.vector_norm(part)):
