@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 
@@ -40,6 +41,13 @@ def pytest_runtest_setup() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call() -> None:
     seed(1)
+
+
+def pytest_collection_finish() -> None:
+    # What is loaded by now stays. A registration asks the collector who else has a
+    # tensor, which takes as long as there are objects.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

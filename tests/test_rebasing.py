@@ -454,3 +454,21 @@ def test_what_torchs_default_has_saved_of_complex_weights_loads():
         theirs.parametrizations.weight.original += 0.3
     ours.load_state_dict(theirs.state_dict(), strict=True)
     assert_close(ours.weight.detach(), theirs.weight.detach())
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (2, 3, 0)])
+@pytest.mark.parametrize(
+    "map_",
+    [
+        maps.Orthogonal("matrix_exp"),
+        maps.Orthogonal("cayley"),
+        maps.ThinOrthogonal("matrix_exp"),
+    ],
+    ids=["exp", "cayley", "thin"],
+)
+def test_weights_without_columns_around_a_base(map_, shape):
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.empty(shape))
+    holdfast.register_parametrization(module, "weight", map_)
+    assert module.weight.shape == shape
+    module.weight.sum().backward()
