@@ -161,9 +161,9 @@ def test_A11_of_a_tensor_that_nobody_else_holds_the_collector_is_not_asked(
 
 
 def test_A11_registering_at_every_forward_asks_the_collector_once(monkeypatch):
-    layer, asked, ask = nn.Linear(3, 3), [], gc.get_referrers
+    layer, asked, ask = nn.Linear(3, 3), [], gc.get_objects
     weight = layer.weight
-    monkeypatch.setattr(gc, "get_referrers", lambda *a: asked.append(1) or ask(*a))
+    monkeypatch.setattr(gc, "get_objects", lambda *a: asked.append(1) or ask(*a))
     for _ in range(5):
         holdfast.register_parametrization(layer, "weight", Gain())
         holdfast.remove_parametrizations(layer, "weight")
