@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import os
 import pickle
 from types import SimpleNamespace
@@ -37,6 +38,13 @@ from support import Halves, OneWay, Symmetric, hooks_of, state_of
 SEQUENCES = int(os.environ.get("HOLDFAST_SEQUENCES", "200"))
 STEPS = 12
 RATE = 0.25
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fewer_objects():
+    """Leave what other tests have loaded out of what registrations look through."""
+    gc.collect()
+    gc.freeze()
 
 
 class Host(nn.Module):
