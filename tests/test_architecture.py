@@ -51,6 +51,9 @@ SLOW_PARTS_OF_TORCH = {
     "torch.onnx",
 }
 
+# Packages that load a file when one of its names is asked for
+LAZY = ("linalg", "sets", "maps", "recipes")
+
 PUBLIC = ("holdfast", "holdfast.maps", "holdfast.sets", "holdfast.testing")
 SECTIONS = ("Args:", "Attributes:", "Shape:", "Example:", "References:")
 
@@ -170,10 +173,9 @@ def test_a_file_has_a_telling_name_and_a_readable_length(path):
 def test_no_module_is_hidden_by_a_name_of_its_package(path):
     siblings = {file.stem for file in path.parent.glob("*.py")}
     siblings |= {file.parent.name for file in path.parent.glob("*/__init__.py")}
+    package = importlib.import_module(module_name(path))
     bound = {
-        name
-        for name, value in vars(importlib.import_module(module_name(path))).items()
-        if not inspect.ismodule(value)
+        name for name in dir(package) if not inspect.ismodule(getattr(package, name))
     }
     assert not bound & siblings
 
@@ -202,6 +204,15 @@ def heavy(loaded: set[str]) -> set[str]:
 def test_importing_holdfast_loads_nothing_heavy(tmp_path):
     loaded = newly_loaded("import holdfast", tmp_path)
     assert "holdfast" in loaded
+    assert not heavy(loaded)
+
+
+def test_the_whole_catalogue_loads_nothing_heavy(tmp_path):
+    every = "from holdfast import *; from holdfast.{0} import *"
+    loaded = newly_loaded("\n".join(map(every.format, LAZY)), tmp_path)
+    files = {module_name(path) for path in FILES}
+    catalogue = tuple(f"holdfast.{name}." for name in LAZY)
+    assert not {name for name in files if name.startswith(catalogue)} - loaded
     assert not heavy(loaded)
 
 

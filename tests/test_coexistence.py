@@ -334,13 +334,8 @@ def test_X1_our_scope_and_transfer_take_torchs_modules():
 
 # ---- The built-in maps, all of them -------------------------------------------------
 
-MAPS = {
-    name: value
-    for name, value in vars(holdfast.maps).items()
-    if inspect.isclass(value)
-    and issubclass(value, holdfast.Parametrization)
-    and value is not holdfast.Parametrization
-}
+EXPORTED = {name: getattr(holdfast.maps, name) for name in holdfast.maps.__all__}
+MAPS = {name: value for name, value in EXPORTED.items() if inspect.isclass(value)}
 SHAPES = {"square": (4, 4), "tall": (3, 5), "wide": (5, 3)}  # Linear(in, out)
 
 

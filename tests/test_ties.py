@@ -154,8 +154,8 @@ def test_A11_a_chain_that_was_removed_ties_nothing():
 def test_A11_of_a_tensor_that_nobody_else_holds_the_collector_is_not_asked(
     how, monkeypatch
 ):
-    layer, ask, asked = nn.Linear(3, 3), gc.get_referrers, []
-    monkeypatch.setattr(gc, "get_referrers", lambda *a: asked.append(1) or ask(*a))
+    layer, ask, asked = nn.Linear(3, 3), gc.get_objects, []
+    monkeypatch.setattr(gc, "get_objects", lambda *a: asked.append(1) or ask(*a))
     REGISTER[how](layer)
     assert not asked
 
