@@ -181,3 +181,12 @@ def test_A11_what_was_found_of_one_tensor_hides_no_later_tie_of_another():
             holdfast.register_parametrization(layer, "weight", maps.Symmetric())
     holdfast.register_parametrization(net[3], "weight", maps.Symmetric())
     assert optimizer.param_groups
+
+
+def test_A11_modules_that_the_collector_may_not_look_at_are_parametrized():
+    layer = nn.Linear(3, 3)
+    weight = layer.weight
+    gc.freeze()
+    holdfast.register_parametrization(layer, "weight", Gain())
+    assert holdfast.is_parametrized(layer)
+    del weight

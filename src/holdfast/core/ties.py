@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import TiedTensorError, path_of
 from .checks import Where
@@ -24,6 +24,15 @@ from .sharing import Notes, is_borrowed, is_disowned
 _untied: Notes[dict[str, tuple[int, int]]] = Notes()
 
 
+class _Place(NamedTuple):
+    """Where a tensor is registered, and how many references it had there."""
+
+    module: nn.Module
+    registry: dict[str, Any]
+    name: str
+    count: int
+
+
 def check_untied(module: nn.Module, name: str, where: Where) -> None:
     """Refuse a tensor that has other names."""
     registry = module._parameters if name in module._parameters else module._buffers
@@ -33,47 +42,23 @@ def check_untied(module: nn.Module, name: str, where: Where) -> None:
     known, enough = (_untied.get(module) or {}).get(name, (0, 0))
     if known == id(tensor) and count <= enough:
         return
-    if _survey()[id(tensor)] > 1 and _others(module, name, tensor):
+    if _others(registry, name):
         gc.collect()  # not those of modules that nobody has any more
-        if names := [path_of(*place) for place in _others(module, name, tensor)]:
+        if others := _others(registry, name):
+            names = sorted(path_of(place.module, place.name) for place in others)
             raise TiedTensorError(
                 f"`{where()}` is tied: the same tensor is also "
-                f"{', '.join(f'`{other}`' for other in sorted(names))}, which would "
+                f"{', '.join(f'`{other}`' for other in names)}, which would "
                 "become the free tensor, and not the weight. Untie it first, with "
                 f"`module.{name} = nn.Parameter(module.{name}.detach().clone())`, or "
                 "keep it in one module and let the other read it there."
             )
-    _untied.put(module, {**(_untied.get(module) or {}), name: (id(tensor), count)})
+    _note(module, name, tensor, count)
 
 
-def _survey() -> dict[int, int]:
-    """Return in how many places each tensor is; note those that are in one only.
-
-    The others of a model come next, and a survey of everything takes 20 ms.
-    """
-    places: dict[int, list[tuple[nn.Module, str, int]]] = {}
-    for module in _modules():
-        for registry in (module.__dict__.get(name) or {} for name in _REGISTRIES):
-            for name in registry:
-                count = _references(registry, name) + _OURS
-                place = (module, name, count)
-                places.setdefault(id(registry[name]), []).append(place)
-    for key, found in places.items():
-        if len(found) == 1:
-            module, name, count = found[0]
-            _untied.put(module, {**(_untied.get(module) or {}), name: (key, count)})
-    return {key: len(found) for key, found in places.items()}
-
-
-def _modules() -> list[nn.Module]:
-    """Return all modules that there are."""
-    classes: dict[int, type] = {id(nn.Module): nn.Module}
-    waiting: list[type] = [nn.Module]
-    for cls in waiting:
-        below = [each for each in type.__subclasses__(cls) if id(each) not in classes]
-        classes.update((id(each), each) for each in below)
-        waiting += below
-    return [thing for thing in gc.get_objects() if id(type(thing)) in classes]
+def _note(module: nn.Module, name: str, tensor: object, count: int) -> None:
+    seen = _untied.get(module) or {}
+    _untied.put(module, {**seen, name: (id(tensor), count)})
 
 
 def _references(registry: Mapping[str, object], name: str) -> int:
@@ -85,37 +70,53 @@ _OURS = 2
 
 _OWN_REFERENCES = _references({"": torch.empty(1)}, "") + _OURS
 
-_REGISTRIES = ("_parameters", "_buffers")
 
-
-def _others(
-    module: nn.Module, name: str, tensor: Tensor
-) -> list[tuple[nn.Module, str]]:
+def _others(registry: dict[str, Any], name: str) -> list[_Place]:
     """Return the other places of a tensor, without copies and old chains."""
+    tensor = registry[name]
     return [
-        (owner, key)
-        for owner, registry in _owners(tensor)
-        for key, value in registry.items()
-        if value is tensor
-        and not (owner is module and key == name)
-        and not is_borrowed(owner, tensor)
-        and not (isinstance(owner, EpochList) and is_disowned(owner))
+        place
+        for place in _survey().get(id(tensor), ())  # after `gc.freeze` it finds none
+        if not (place.registry is registry and place.name == name)
+        and not is_borrowed(place.module, tensor)
+        and not (isinstance(place.module, EpochList) and is_disowned(place.module))
     ]
 
 
-def _owners(tensor: Tensor) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
-    """Yield the modules that a tensor is registered in, with the registries."""
-    holders = [h for h in _holders(tensor) if any(v is tensor for v in h.values())]
-    if len(holders) < 2 and sum(v is tensor for h in holders for v in h.values()) < 2:
-        return
-    states = [h for h in _holders(*holders) if "_parameters" in h and "_buffers" in h]
-    for module in gc.get_referrers(*states):
-        state = getattr(module, "__dict__", None)
-        if isinstance(module, nn.Module) and any(state is s for s in states):
-            for registry in (module._parameters, module._buffers):
-                if any(registry is holder for holder in holders):
-                    yield module, registry
+def _survey() -> dict[int, list[_Place]]:
+    """Return the places of all tensors; note those that are in one only.
+
+    The others of a model come next, and a survey of everything takes 20 ms.
+    """
+    places: dict[int, list[_Place]] = {}
+    for module, registry in _registries():
+        for name in registry:
+            place = _Place(module, registry, name, _references(registry, name))
+            places.setdefault(id(registry[name]), []).append(place)
+    for found in places.values():
+        if len(found) == 1:
+            module, registry, name, count = found[0]
+            _note(module, name, registry[name], count + _OURS)
+    return places
 
 
-def _holders(*things: object) -> list[dict[str, Any]]:
-    return [h for h in gc.get_referrers(*things) if isinstance(h, dict)]
+def _registries() -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+    """Yield what tensors are registered in; shallow copies may share it."""
+    seen: set[int] = set()
+    for module in _modules():
+        for kind in ("_parameters", "_buffers"):
+            registry = module.__dict__.get(kind)
+            if registry and id(registry) not in seen:
+                seen.add(id(registry))
+                yield module, registry
+
+
+def _modules() -> list[nn.Module]:
+    """Return all modules that there are."""
+    classes: dict[int, type] = {id(nn.Module): nn.Module}
+    waiting: list[type] = [nn.Module]
+    for cls in waiting:
+        below = [each for each in type.__subclasses__(cls) if id(each) not in classes]
+        classes.update((id(each), each) for each in below)
+        waiting += below
+    return [thing for thing in gc.get_objects() if id(type(thing)) in classes]
