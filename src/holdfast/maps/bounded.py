@@ -12,7 +12,34 @@ from ..sets.interval import Interval, like
 from .bounds import MARGIN, affine, check_bounds, check_order, keep, typed
 
 
-class Sigmoid(Parametrization):
+class Between(Parametrization):
+    """What the maps onto intervals share: all but the curve."""
+
+    lower: float | Tensor
+    upper: float | Tensor
+    deterministic = True
+    foreach = "vmap"
+    decays = False
+
+    def __init__(
+        self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0
+    ) -> None:
+        super().__init__()
+        keep(self, "lower", lower)
+        keep(self, "upper", upper)
+
+    @property
+    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The tensors with entries in the interval."""
+        return Interval(self.lower, self.upper, margin=MARGIN)
+
+    def bind(self, weight: Tensor) -> None:
+        """Check the bounds, and that the weight is real."""
+        check_bounds(weight, lower=self.lower, upper=self.upper)
+        check_order(self.lower, self.upper)
+
+
+class Sigmoid(Between):
     r"""The logistic function, stretched to an interval.
 
     .. math::
@@ -41,28 +68,10 @@ class Sigmoid(Parametrization):
         https://mc-stan.org/docs/reference-manual/transforms.html
     """
 
-    lower: float | Tensor
-    upper: float | Tensor
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
     def __init__(
         self, lower: float | Tensor = 0.0, upper: float | Tensor = 1.0
     ) -> None:
-        super().__init__()
-        keep(self, "lower", lower)
-        keep(self, "upper", upper)
-
-    @property
-    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors with entries in the interval."""
-        return Interval(self.lower, self.upper, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the bounds, and that the weight is real."""
-        check_bounds(weight, lower=self.lower, upper=self.upper)
-        check_order(self.lower, self.upper)
+        super().__init__(lower, upper)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
@@ -79,7 +88,7 @@ class Sigmoid(Parametrization):
         return logit(inside - a, b - inside, eps).to(weight.dtype)
 
 
-class Tanh(Parametrization):
+class Tanh(Between):
     r"""The hyperbolic tangent, stretched to an interval, of slope 1 in its middle.
 
     .. math::
@@ -105,29 +114,6 @@ class Tanh(Parametrization):
         tensor([ 0.1000, 10.0000])
     """
 
-    lower: float | Tensor
-    upper: float | Tensor
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(
-        self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0
-    ) -> None:
-        super().__init__()
-        keep(self, "lower", lower)
-        keep(self, "upper", upper)
-
-    @property
-    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors with entries in the interval."""
-        return Interval(self.lower, self.upper, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the bounds, and that the weight is real."""
-        check_bounds(weight, lower=self.lower, upper=self.upper)
-        check_order(self.lower, self.upper)
-
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance r tanh(X/r) from the middle."""
@@ -141,7 +127,7 @@ class Tanh(Parametrization):
         return (scale * torch.atanh(U)).to(weight.dtype)
 
 
-class Sine(Parametrization):
+class Sine(Between):
     r"""The sine, stretched to an interval, of slope 1 in its middle.
 
     .. math::
@@ -166,29 +152,6 @@ class Sine(Parametrization):
         >>> maps.Sine(0.0, 2.0)(torch.tensor([0.0, torch.pi / 2]))
         tensor([1., 2.])
     """
-
-    lower: float | Tensor
-    upper: float | Tensor
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(
-        self, lower: float | Tensor = -1.0, upper: float | Tensor = 1.0
-    ) -> None:
-        super().__init__()
-        keep(self, "lower", lower)
-        keep(self, "upper", upper)
-
-    @property
-    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors with entries in the interval."""
-        return Interval(self.lower, self.upper, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the bounds, and that the weight is real."""
-        check_bounds(weight, lower=self.lower, upper=self.upper)
-        check_order(self.lower, self.upper)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:

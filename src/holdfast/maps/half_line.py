@@ -14,7 +14,31 @@ from ..sets.interval import Interval, like
 from .bounds import MARGIN, affine, check_bounds, keep
 
 
-class Softplus(Parametrization):
+class OneSided(Parametrization):
+    """What the maps onto half-lines share: all but the curve."""
+
+    bound: float | Tensor
+    sign: int | Tensor
+    deterministic = True
+    foreach = "vmap"
+    decays = False
+
+    def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
+        super().__init__()
+        keep(self, "bound", bound)
+        keep(self, "sign", sign)
+
+    @property
+    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The tensors with entries on this side."""
+        return _side(self.bound, self.sign)
+
+    def bind(self, weight: Tensor) -> None:
+        """Check the shapes, and that the weight is real."""
+        check_bounds(weight, bound=self.bound, sign=self.sign)
+
+
+class Softplus(OneSided):
     r"""Softplus above a bound, below it, or with given signs.
 
     .. math::
@@ -52,28 +76,15 @@ class Softplus(Parametrization):
         https://papers.nips.cc/paper/1920-incorporating-second-order-functional-knowledge-for-better-option-pricing
     """
 
-    bound: float | Tensor
-    sign: int | Tensor
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
     def __init__(
         self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1, beta: float = 1.0
     ) -> None:
-        super().__init__()
-        keep(self, "bound", bound)
-        keep(self, "sign", sign)
+        super().__init__(bound, sign=sign)
         self.beta = beta
 
-    @property
-    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors with entries on this side."""
-        return _side(self.bound, self.sign)
-
     def bind(self, weight: Tensor) -> None:
-        """Check the shapes, and that the weight is real."""
-        check_bounds(weight, bound=self.bound, sign=self.sign)
+        """Check the shapes, the bend, and that the weight is real."""
+        super().bind(weight)
         if not self.beta > 0:
             raise ValueError(f"Expected beta to be positive. Got {self.beta}.")
 
@@ -88,7 +99,7 @@ class Softplus(Parametrization):
         return softplus_inverse(Y, self.beta).to(weight.dtype)
 
 
-class Exponential(Parametrization):
+class Exponential(OneSided):
     r"""The exponential of each entry, above a bound, below it, or with given signs.
 
     .. math::
@@ -120,26 +131,6 @@ class Exponential(Parametrization):
         https://mc-stan.org/docs/reference-manual/transforms.html
     """
 
-    bound: float | Tensor
-    sign: int | Tensor
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
-        super().__init__()
-        keep(self, "bound", bound)
-        keep(self, "sign", sign)
-
-    @property
-    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors with entries on this side."""
-        return _side(self.bound, self.sign)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the shapes, and that the weight is real."""
-        check_bounds(weight, bound=self.bound, sign=self.sign)
-
     def forward(self, X: Tensor) -> Tensor:
         """Return the tensor at the distance exp(X) from the bound."""
         return self._value(below_overflow(X))
@@ -153,7 +144,7 @@ class Exponential(Parametrization):
         return _distance(weight, self.bound, self.sign).log().to(weight.dtype)
 
 
-class Square(Parametrization):
+class Square(OneSided):
     r"""The square of each entry, above a bound, below it, or with given signs.
 
     .. math::
@@ -178,26 +169,6 @@ class Square(Parametrization):
         >>> maps.Square(1.0)(torch.tensor([-2.0, 0.0, 3.0]))
         tensor([ 5.,  1., 10.])
     """
-
-    bound: float | Tensor
-    sign: int | Tensor
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(self, bound: float | Tensor = 0.0, *, sign: int | Tensor = 1) -> None:
-        super().__init__()
-        keep(self, "bound", bound)
-        keep(self, "sign", sign)
-
-    @property
-    def codomain(self) -> Interval:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors with entries on this side."""
-        return _side(self.bound, self.sign)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the shapes, and that the weight is real."""
-        check_bounds(weight, bound=self.bound, sign=self.sign)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:

@@ -18,7 +18,29 @@ from ..sets.simplex import Simplex, ZeroSum, dims_of, require_entries
 from .bounds import MARGIN
 
 
-class Softmax(Parametrization):
+class Probabilities(Parametrization):
+    """What the maps onto probability vectors share: all but the coordinates."""
+
+    deterministic = True
+    foreach = "vmap"
+    decays = False
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @property
+    def codomain(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The tensors of probability vectors."""
+        return Simplex(self.dim, margin=MARGIN)
+
+    def bind(self, weight: Tensor) -> None:
+        """Check the dimension, and that the weight is real."""
+        require_real(weight)
+        require_entries(weight, self.dim)
+
+
+class Softmax(Probabilities):
     r"""Exponentials over their sum: the slices along a dimension sum to 1.
 
     .. math::
@@ -51,24 +73,6 @@ class Softmax(Parametrization):
         Outputs, 1990, https://doi.org/10.1007/978-3-642-76153-9_28
     """
 
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    @property
-    def codomain(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors of probability vectors."""
-        return Simplex(self.dim, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the dimension, and that the weight is real."""
-        require_real(weight)
-        require_entries(weight, self.dim)
-
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the softmax."""
@@ -79,7 +83,7 @@ class Softmax(Parametrization):
         return _lifted(weight).log().to(weight.dtype)
 
 
-class IsometricLogRatio(Parametrization):
+class IsometricLogRatio(Probabilities):
     r"""Softmax of n - 1 coordinates, without the one that changes nothing.
 
     .. math::
@@ -109,24 +113,6 @@ class IsometricLogRatio(Parametrization):
         Analysis, 2003, https://doi.org/10.1023/A:1023818214614
     """
 
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    @property
-    def codomain(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors of probability vectors."""
-        return Simplex(self.dim, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the dimension, and that the weight is real."""
-        require_real(weight)
-        require_entries(weight, self.dim)
-
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
         """Return the softmax of the tensor of zero sums with the coordinates X."""
@@ -138,7 +124,7 @@ class IsometricLogRatio(Parametrization):
         return X.movedim(-1, self.dim).to(weight.dtype).contiguous()
 
 
-class StickBreaking(Parametrization):
+class StickBreaking(Probabilities):
     r"""Break a share off what is left of a stick, n - 1 times.
 
     .. math::
@@ -167,24 +153,6 @@ class StickBreaking(Parametrization):
         Stan Reference Manual, Constraint Transforms, 2024,
         https://mc-stan.org/docs/reference-manual/transforms.html
     """
-
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    @property
-    def codomain(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The tensors of probability vectors."""
-        return Simplex(self.dim, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check the dimension, and that the weight is real."""
-        require_real(weight)
-        require_entries(weight, self.dim)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:

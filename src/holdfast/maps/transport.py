@@ -15,7 +15,33 @@ from ..sets.transport import TransportPolytope, check_marginals, marginals
 from .bounds import MARGIN, keep
 
 
-class Sinkhorn(Parametrization):
+class Coupling(Parametrization):
+    """What the maps onto given row and column sums share: all but the way there."""
+
+    rows: float | Tensor
+    columns: float | Tensor | None
+    deterministic = True
+    foreach = "vmap"
+    decays = False
+
+    def __init__(
+        self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
+    ) -> None:
+        super().__init__()
+        keep(self, "rows", rows)
+        keep(self, "columns", columns)
+
+    @property
+    def codomain(self) -> TransportPolytope:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The matrices with these sums."""
+        return TransportPolytope(self.rows, self.columns, margin=MARGIN)
+
+    def bind(self, weight: Tensor) -> None:
+        """Check that there are such matrices."""
+        check_marginals(weight, self.rows, self.columns)
+
+
+class Sinkhorn(Coupling):
     r"""Scale rows and columns of the exponential until their sums are right.
 
     .. math::
@@ -58,27 +84,9 @@ class Sinkhorn(Parametrization):
         with Wasserstein Distance, 2018, https://arxiv.org/abs/1805.11897
     """
 
-    rows: float | Tensor
-    columns: float | Tensor | None
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(
-        self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
-    ) -> None:
-        super().__init__()
-        keep(self, "rows", rows)
-        keep(self, "columns", columns)
-
-    @property
-    def codomain(self) -> TransportPolytope:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The matrices with these sums."""
-        return TransportPolytope(self.rows, self.columns, margin=MARGIN)
-
     def bind(self, weight: Tensor) -> None:
         """Check that there are such matrices, with positive entries."""
-        check_marginals(weight, self.rows, self.columns)
+        super().bind(weight)
         for sums in (self.rows, self.columns):
             positive = torch.as_tensor(1.0 if sums is None else sums) > 0
             if not positive.is_meta and not bool(positive.all()):
@@ -98,7 +106,7 @@ class Sinkhorn(Parametrization):
         return W.log().to(weight.dtype)
 
 
-class NorthwestCorner(Parametrization):
+class NorthwestCorner(Coupling):
     r"""Fill in entry by entry, each between the bounds that those before it leave.
 
     .. math::
@@ -138,28 +146,6 @@ class NorthwestCorner(Parametrization):
         Dantzig, Application of the Simplex Method to a Transportation Problem, 1951,
         for the rule of the north-west corner, which takes all upper bounds.
     """
-
-    rows: float | Tensor
-    columns: float | Tensor | None
-    deterministic = True
-    foreach = "vmap"
-    decays = False
-
-    def __init__(
-        self, rows: float | Tensor = 1.0, columns: float | Tensor | None = None
-    ) -> None:
-        super().__init__()
-        keep(self, "rows", rows)
-        keep(self, "columns", columns)
-
-    @property
-    def codomain(self) -> TransportPolytope:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The matrices with these sums."""
-        return TransportPolytope(self.rows, self.columns, margin=MARGIN)
-
-    def bind(self, weight: Tensor) -> None:
-        """Check that there are such matrices."""
-        check_marginals(weight, self.rows, self.columns)
 
     @full_precision
     def forward(self, X: Tensor) -> Tensor:
