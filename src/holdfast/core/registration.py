@@ -109,18 +109,15 @@ def register_parametrization(
             if is_parametrized(module, tensor_name):
                 _append(module, tensor_name, parametrization, where, unsafe=unsafe)
             else:
-                place(
-                    [
-                        prepare(
-                            module,
-                            tensor_name,
-                            [parametrization],
-                            where,
-                            unsafe=unsafe,
-                            outside=outside,
-                        )
-                    ]
+                prepared = prepare(
+                    module,
+                    tensor_name,
+                    [parametrization],
+                    where,
+                    unsafe=unsafe,
+                    outside=outside,
                 )
+                place([prepared])
         except Exception as error:
             name_tensor(error, where)
             raise

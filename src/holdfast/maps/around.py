@@ -147,6 +147,16 @@ def bind_inside(map_: Parametrization, weight: Tensor) -> None:
     map_._non_persistent_buffers_set = set()
 
 
+def originals_of(map_: Parametrization, value: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Return the originals of a value: itself where there is no right inverse."""
+    try:
+        return map_.right_inverse(value)
+    except NotImplementedError as error:
+        if not says_there_is_none(error, map_):
+            raise
+        return value
+
+
 def without_trace(map_: Parametrization, function: Callable[[], _Result]) -> _Result:
     """Call a function, and leave the map as it was."""
     snapshot = Snapshot([map_])

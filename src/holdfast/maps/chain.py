@@ -16,7 +16,7 @@ from ..core.parametrization import Outside, Parametrization, decays_through
 from ..errors import NotInSetError
 from ..sets.constraint import Constraint, Shape, filled
 from ..sets.linear import Real
-from .around import bind_inside, hold, without_trace
+from .around import bind_inside, hold, originals_of, without_trace
 
 Originals = Tensor | tuple[Tensor, ...]
 
@@ -239,13 +239,9 @@ def _back(link: Parametrization, value: Tensor) -> Originals:
     if link.outside != "project" and not link.codomain.contains(value):
         value = link.codomain.project(value)
     try:
-        return link.right_inverse(value)
-    except NotImplementedError as error:
-        if not says_there_is_none(error, link):
-            raise
+        return originals_of(link, value)
     except NotInSetError:
-        pass
-    return value
+        return value
 
 
 def _random(tensor: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..core.checks import as_tuple
-from ..core.inversion import says_there_is_none
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError
 from ..linalg.matricization import block_axis, join_blocks, stack_blocks
 from ..linalg.tolerances import tolerance
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint
-from .around import Around
+from .around import Around, originals_of
 
 
 class PerBlock(Around):
@@ -107,9 +106,4 @@ def _originals(map_: Parametrization, value: Tensor) -> tuple[Tensor, ...]:
     twin = copy.deepcopy(map_)
     if not twin.codomain.contains(value):
         value = twin.codomain.project(value)
-    try:
-        return as_tuple(twin.right_inverse(value))
-    except NotImplementedError as error:
-        if not says_there_is_none(error, twin):
-            raise
-        return (value,)
+    return as_tuple(originals_of(twin, value))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..core.calling import call
 from ..core.checks import as_tuple
-from ..core.inversion import says_there_is_none
 from ..core.parametrization import Parametrization, decays_through
 from ..errors import NotInSetError
 from ..linalg.factoring import Sizes, product_of
@@ -17,7 +16,7 @@ from ..linalg.precision import full_precision
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
 from ..sets.products import Concatenations, MatrixProducts
-from .around import bind_inside, hold, without_trace
+from .around import bind_inside, hold, originals_of, without_trace
 
 
 class Several(Parametrization):
@@ -92,7 +91,7 @@ class Several(Parametrization):
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
         """Return the originals of all parts."""
         pairs = zip(self.maps, self._split(weight), strict=True)
-        found = [_originals(map_, part) for map_, part in pairs]
+        found = [as_tuple(originals_of(map_, part)) for map_, part in pairs]
         self.counts = tuple(map(len, found))
         return tuple(tensor for own in found for tensor in own)
 
@@ -107,16 +106,6 @@ class Several(Parametrization):
         for map_, own in zip(self.maps, self._shared(originals), strict=True):
             if map_.based:
                 map_.rebase_(*own, repair=repair)
-
-
-def _originals(map_: Parametrization, part: Tensor) -> tuple[Tensor, ...]:
-    """Return the originals of a part; itself where there is no right inverse."""
-    try:
-        return as_tuple(map_.right_inverse(part))
-    except NotImplementedError as error:
-        if not says_there_is_none(error, map_):
-            raise
-        return (part,)
 
 
 class Product(Several):
