@@ -256,6 +256,14 @@ def test_a_tensor_that_has_other_maps_is_reported():
     assert "is parametrized already, by WeightNorm" in plan.problems[0]
 
 
+def test_maps_with_other_values_in_a_large_tensor_are_others():
+    layer, mask = nn.Linear(20, 20), torch.rand(20, 20) < 0.5
+    holdfast.register_parametrization(layer, "weight", maps.Mask(mask))
+    assert holdfast.plan(layer, {"weight": maps.Mask(mask.clone())}).problems == ()
+    (problem,) = holdfast.plan(layer, {"weight": maps.Mask(~mask)}).problems
+    assert "is parametrized already, by Mask" in problem
+
+
 def test_tied_tensors_are_reported_with_all_their_names():
     model = Net()
     model.encoder[2].weight = model.encoder[0].weight

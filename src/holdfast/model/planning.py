@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
+from ..core.equality import is_equal
 from ..core.parametrization import Parametrization
 from ..core.registration import Prepared, place, prepare
 from ..errors import PlanError
@@ -216,19 +217,12 @@ def _conflict(sites: Sequence[Site], fitting: Sequence[Rule]) -> str:
             f"`{path}`: is tied to {others}, and would come apart. Untie them, or "
             "leave them alone by a rule of None."
         )
-    if chain is not None and not _same([*chain], fitting[0].maps or ()):
+    if chain is not None and not is_equal([*chain], [*(fitting[0].maps or ())]):
         return (
             f"`{path}`: is parametrized already, by {_shown([*chain])}. Remove that "
             "first, or leave it alone by a rule of None."
         )
     return ""
-
-
-def _same(maps: Sequence[nn.Module], others: Sequence[nn.Module]) -> bool:
-    """Tell whether two chains are of the same maps, as far as can be told."""
-    if not all(isinstance(map_, Parametrization) for map_ in (*maps, *others)):
-        return False
-    return specs(maps) == specs(others)
 
 
 def _prepared(site: Site, rule: Rule, module: nn.Module | None = None) -> Prepared:
