@@ -37,6 +37,8 @@ OF_TORCH = {
 }
 DOUBLE = (torch.float32, torch.float64)
 WIDE: tuple[Shape, ...] = ((4, 4), (5, 3), (3, 5), (2, 3, 3), (0, 3, 3), (2, 2, 4))
+TALL: tuple[Shape, ...] = ((4, 4), (5, 3), (1, 1), (2, 4, 3), (0, 3, 3))
+FLAT: tuple[Shape, ...] = ((4, 4), (3, 5), (1, 1), (2, 3, 4), (0, 3, 3))
 SINGLE = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
 
 
@@ -84,6 +86,11 @@ def svd() -> maps.Product:
 def two_factors(shape: Shape) -> Sequence[Shape]:
     left, _, right = factors(shape)
     return left, right
+
+
+def beside_diagonal(shape: Shape) -> Sequence[Shape]:
+    left, middle, _ = factors(shape)
+    return left, middle
 
 
 def factors(shape: Shape) -> Sequence[Shape]:
@@ -241,6 +248,33 @@ COMBINATORS = (
         lambda _: [svd()],
         always(svd().codomain),
         originals=factors,
+        real=(),
+        exceptions=ROUNDED,
+    ),
+    *(
+        Case(
+            f"product of orthonormal and {name}",
+            lambda _, beside=beside: [
+                maps.Product(maps.Orthogonal("cayley"), beside())
+            ],
+            always(sets.MatrixProducts((sets.Stiefel(), beside().codomain))),
+            shapes,
+            originals=originals,
+            real=(),
+            exceptions=ROUNDED,
+        )
+        for name, beside, shapes, originals in (
+            ("diagonal", maps.Diagonal, TALL, beside_diagonal),
+            ("triangular", maps.Triangular, TALL, two_factors),
+            ("definite", maps.Cholesky, TALL, two_factors),
+        )
+    ),
+    Case(
+        "product of triangular and orthonormal",
+        lambda _: [maps.Product(maps.Triangular(), maps.Orthogonal("cayley"))],
+        always(sets.MatrixProducts((sets.TriangularMatrices(), sets.Stiefel()))),
+        FLAT,
+        originals=two_factors,
         real=(),
         exceptions=ROUNDED,
     ),

@@ -31,7 +31,13 @@ from .exponential import (
     skew_exponential_lower,
 )
 from .factor_model import low_rank_plus_diagonal
-from .factoring import factor_shapes, middle_factor, product_of, spectral_split
+from .factoring import (
+    factor_shapes,
+    middle_factor,
+    orthonormal_factors,
+    product_of,
+    spectral_split,
+)
 from .gram_matrix import (
     gram,
     lower_trapezoid,
@@ -210,6 +216,7 @@ __all__ = [
     "normalized",
     "normalized_factor",
     "orthogonality",
+    "orthonormal_factors",
     "packed_lower",
     "partial_correlation_factor",
     "partial_correlations",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from .orthonormal import positive_qr
 from .precision import full_precision
 from .structure import require_matrix
 
@@ -73,6 +74,32 @@ def spectral_split(W: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
     middle = torch.diag_embed(roots.to(W.dtype))
     parts = [first, *(middle for _ in shapes[2:]), last]
     return [_cut(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def orthonormal_factors(W: Tensor) -> list[Tensor]:
+    r"""Return matrices Q with orthonormal columns that leave little of :math:`Q^H W`.
+
+    That product is positive semi-definite for the first (the polar decomposition),
+    upper triangular for the second, lower triangular for the third; and diagonal for
+    the last, where Q is orthonormal only if the columns of W are orthogonal.
+
+    Args:
+        W: matrices with at least as many rows as columns.
+
+    Example:
+        >>> import torch
+        >>> W = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
+        >>> for Q in orthonormal_factors(W):
+        ...     assert torch.allclose(Q.mT @ W, torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    """
+    U, _, Vh = torch.linalg.svd(W, full_matrices=False)
+    norms = torch.linalg.vector_norm(W, dim=-2, keepdim=True)
+    return [
+        U @ Vh,
+        positive_qr(W),
+        positive_qr(W.flip(-1)).flip(-1),
+        W / torch.where(norms > 0, norms, 1),
+    ]
 
 
 def _cut(X: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -119,12 +119,14 @@ class Product(Several):
     rank r, ``Product(ThinOrthogonal(), Chain(Softplus(), Diagonal()), ThinOrthogonal(),
     sizes=r)`` its singular value decomposition.
 
-    The right inverse has to find factors. It is exact for these two, and where the
-    weight is in the codomain of one map and the identity in those of all others: a
-    diagonal one beside a free one, say. For other maps it is a search, which
-    registration takes for what it gives: it moves the value to the product that is
-    found, as ``moved`` tells. A value that no product is found for cannot be assigned.
-    `sets.MatrixProducts` says more. Costs the maps and m - 1 products.
+    The right inverse has to find factors. It is exact for these two, for an orthonormal
+    factor on either side of a square one that is definite, triangular with positive
+    diagonal, or diagonal, and where the weight is in the codomain of one map and the
+    identity in those of all others: a diagonal one beside a free one, say. For other
+    maps it is a search, which registration takes for what it gives: it moves the value
+    to the product that is found, as ``moved`` tells. A value that no product is found
+    for cannot be assigned. `sets.MatrixProducts` says more. Costs the maps and
+    m - 1 products.
 
     Args:
         maps: the maps, from left to right.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 
 import torch
@@ -12,6 +13,7 @@ from ..linalg.factoring import (
     Sizes,
     factor_shapes,
     middle_factor,
+    orthonormal_factors,
     product_of,
     spectral_split,
 )
@@ -34,10 +36,12 @@ class MatrixProducts(Constraint):
         \{W_1 W_2 \cdots W_m : W_i \in \mathcal{S}_i\}
 
     Which factors a matrix has is found exactly where it is in one of the sets and the
-    identity in all others, for products of free matrices (low rank), and for
-    :math:`U S V` with orthonormal columns and rows and a diagonal between. For other
-    sets it is a search by alternating least squares, so that `residual` is an upper
-    bound: the distance to the product that was found, over the norm.
+    identity in all others, for products of free matrices (low rank), for
+    :math:`U S V` with orthonormal columns and rows and a diagonal between, and for an
+    orthonormal factor on either side of a square one that is definite, triangular with
+    positive diagonal, or diagonal. For other sets it is a search by alternating least
+    squares, so that `residual` is an upper bound: the distance to the product that was
+    found, over the norm.
 
     Args:
         factors: the sets :math:`\mathcal{S}_i`.
@@ -91,23 +95,38 @@ class MatrixProducts(Constraint):
         return []
 
     def _search(self, weight: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
-        """Return the factors that alternating least squares find."""
-        W = double(weight)
-        found = [
-            each.project(factor)
-            for each, factor in zip(
-                self.factors, spectral_split(W, shapes), strict=True
-            )
-        ]
+        """Return the best factors that alternating least squares find."""
+        W, best = double(weight), list[Tensor]()
+        for start in self._starts(W, shapes):
+            found = self._improved(W, start)
+            nearer = _distance(W, found) < _distance(W, best) if best else None
+            best = found if nearer is None else _chosen(nearer, found, best)
+            if _exact(W, best):
+                break
+        return best
+
+    def _starts(
+        self, W: Tensor, shapes: list[tuple[int, ...]]
+    ) -> Iterator[list[Tensor]]:
+        """Return factors of a spectral split, then pairs with an orthonormal one."""
+        yield self._projected(spectral_split(W, shapes))
+        if len(shapes) == 2:
+            yield from map(self._projected, _orthonormal_pairs(W, shapes[0][-1]))
+
+    def _projected(self, factors: list[Tensor]) -> list[Tensor]:
+        pairs = zip(self.factors, factors, strict=True)
+        return [each.project(factor) for each, factor in pairs]
+
+    def _improved(self, W: Tensor, found: list[Tensor]) -> list[Tensor]:
+        """Return factors whose product is not farther from W."""
         for i in [*range(len(found))] * _SWEEPS:
-            off = _distance(W, found)
-            if bool((off <= _EXACT * torch.linalg.matrix_norm(W)).all()):
+            if _exact(W, found):
                 break
             new = middle_factor(W, found[:i], found[i + 1 :])
             rivals = [*found[:i], self.factors[i].project(new), *found[i + 1 :]]
             # nothing says that a projection comes nearer
-            better = _distance(W, rivals) < off
-            found[i] = torch.where(better[..., None, None], rivals[i], found[i])
+            nearer = _distance(W, rivals) < _distance(W, found)
+            found = _chosen(nearer, rivals, found)
         return found
 
     def residual(self, weight: Tensor) -> Tensor:
@@ -127,6 +146,25 @@ class MatrixProducts(Constraint):
         pairs = zip(self.factors, self.shapes(shape), strict=True)
         total = sum(each.dim(s, dtype) for each, s in pairs)
         return min(Real().dim(shape, dtype), total)
+
+
+def _orthonormal_pairs(W: Tensor, size: int) -> Iterator[list[Tensor]]:
+    """Return pairs of factors, first with orthonormal columns on the left."""
+    if size <= min(W.shape[-2:]):
+        for Q in orthonormal_factors(W[..., :size]):
+            yield [Q, Q.mH @ W]
+        for Q in orthonormal_factors(W[..., :size, :].mH):
+            yield [W @ Q, Q.mH]
+
+
+def _chosen(first: Tensor, factors: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    pairs = zip(factors, others, strict=True)
+    return [torch.where(first[..., None, None], A, B) for A, B in pairs]
+
+
+def _exact(W: Tensor, factors: list[Tensor]) -> bool:
+    limit = _EXACT * torch.linalg.matrix_norm(W)
+    return bool((_distance(W, factors) <= limit).all())
 
 
 def _distance(W: Tensor, factors: list[Tensor]) -> Tensor:
