@@ -6,39 +6,10 @@ import torch
 from torch import Tensor
 
 from case import ROUNDED, always
-from holdfast import Parametrization, maps, sets
+from holdfast import maps, sets
 from holdfast.testing.case import COMPLEX, REAL, Case, Shape
+from holdfast.testing.given import AroundGiven, given
 from subjects import Subject
-
-
-def given(shape: Shape) -> Tensor:
-    """Return a base that a case and its map both know, whatever the batch."""
-    places = torch.arange(torch.Size(shape[-2:]).numel(), dtype=torch.float64)
-    return torch.cos(3 * places * places + places).reshape(shape[-2:])
-
-
-class AroundGiven(Parametrization):
-    """Binds a map to the given base, and not to the value that it is registered on."""
-
-    deterministic = True
-
-    def __init__(self, map: Parametrization) -> None:
-        super().__init__()
-        self.map = map
-
-    @property
-    def codomain(self):
-        return self.map.codomain
-
-    def bind(self, weight):
-        base = given(tuple(weight.shape)).to(device=weight.device, dtype=weight.dtype)
-        self.map.bind(base.expand(weight.shape))
-
-    def forward(self, *originals):
-        return self.map(*originals)
-
-    def right_inverse(self, weight):
-        return self.map.right_inverse(weight)
 
 
 def two(shape: Shape) -> int:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import holdfast
-from cases_low_rank import AroundGiven, given
 from holdfast import errors, linalg, maps, sets
 from holdfast.testing.case import Host
+from holdfast.testing.given import AroundGiven, given
 
 DOUBLE = torch.float64
 CHANGES = {
@@ -389,6 +389,18 @@ def test_a_row_that_loses_its_length_can_be_assigned_to_a_dora():
     lengths = held(host.parametrizations.weight.original0)
     assert float(lengths[3]) == 0
     assert float(lengths[5]) == pytest.approx(-2 * float(W[5].norm()))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+@pytest.mark.parametrize("size", [0.3, 1.0])
+def test_a_dora_finds_changes_as_large_as_the_base(rank, size):
+    for _ in range(10):
+        base, m = randn(8, 8), torch.rand(8, dtype=DOUBLE) + 0.5
+        host = registered(maps.DoRA(rank), base)
+        change = size * randn(8, rank) @ randn(rank, 8) / rank**0.5
+        W = m[:, None] * (base + change)
+        host.weight = W
+        assert_close(held(host.weight), W)
 
 
 def test_multiples_of_rows_are_found_where_there_are_any():

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import holdfast
 from cases import CASES
-from cases_low_rank import AroundGiven
 from holdfast import Parametrization, maps, sets
 from holdfast.errors import HoldfastError, SpecError
+from holdfast.testing.given import AroundGiven
 
 
 class Wrapper(Parametrization):

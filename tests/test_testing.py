@@ -125,6 +125,39 @@ def test_a_wrong_map_fails_its_law(wrong):
     assert failed == {wrong.law, *wrong.also}
 
 
+class Further(Map):
+    """A user's map around a base, which may forget the base on the way back."""
+
+    def __init__(self, forgets: bool = False) -> None:
+        super().__init__()
+        self.forgets = forgets
+        self.register_buffer("base", None)
+
+    @property
+    def codomain(self):
+        rays = sets.LowRankMatrices(1)
+        return rays if self.base is None else sets.Shifted(rays, self.base)
+
+    def bind(self, weight):
+        self.base = weight.detach().clone()
+
+    def forward(self, a, b):
+        return self.base + a @ b
+
+    def right_inverse(self, weight):
+        beyond = weight if self.forgets else weight - self.base
+        U, S, Vh = torch.linalg.svd(beyond, full_matrices=False)
+        return (U[..., :1] * S[..., None, :1]).contiguous(), Vh[..., :1, :].contiguous()
+
+
+def test_a_map_around_a_base_lands_beside_the_base_that_it_is_bound_to():
+    exempt = {**SLOW, "half": "torch's svd takes none", "autocast": "plain"}
+    assert check_parametrization(maps.LoRA(2), (5, 4), exempt=SLOW).failed == ()
+    assert check_parametrization(Further(), (4, 3), exempt=exempt).failed == ()
+    with pytest.raises(LawError, match="right_inverse +FAIL"):
+        check_parametrization(Further(forgets=True), (4, 3), exempt=exempt)
+
+
 def test_the_table_says_what_was_expected_found_and_what_helps():
     with pytest.raises(LawError) as caught:
         check_parametrization(Squared(), (3, 3), exempt={"compile": "takes a while"})

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize as torch_parametrize
 from torch.testing import assert_close
 
 import holdfast
-from holdfast import errors
+from holdfast import errors, maps
 from support import Gain, Halves, OneWay, Symmetric, bits, state_of
 
 register = holdfast.register_parametrization
@@ -724,6 +724,36 @@ def test_A5_user_written_maps_declare_nothing_so_nothing_is_checked():
     layer = linear(Symmetric(), outside="error")
     layer.weight = OUTSIDE
     assert_close(layer.weight.detach(), OUTSIDE.triu() + OUTSIDE.triu(1).mT)
+
+
+@pytest.mark.parametrize(
+    ("link", "size"),
+    [
+        (lambda: maps.DoRA(1), 3.0),
+        (lambda: maps.Product(maps.Symmetric(), maps.Symmetric()), 1.0),
+        (lambda: maps.Lyapunov(), 1e4),
+        (lambda: maps.Stein(), 1e4),
+    ],
+)
+def test_A5_the_value_that_is_there_may_be_assigned(link, size):
+    """Its own right inverse refuses it, or may: then nothing changes at all."""
+    kept = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        layer = register(nn.Linear(8, 8), "weight", link())
+        with torch.no_grad():
+            for p in layer.parametrizations.weight.parameters():
+                p.add_(size * torch.randn_like(p))
+        before, value = state_of(layer), layer.weight.detach().clone()
+        layer.weight = value
+        near = 1e-4 * float(value.abs().max())
+        assert_close(layer.weight, value, rtol=0, atol=near)
+        if state_of(layer) == before:
+            kept += 1
+            with pytest.raises(errors.HoldfastError):  # another one is still refused
+                layer.weight = value.abs().max() * torch.randn_like(value)
+            assert state_of(layer) == before
+    assert kept
 
 
 def test_A5_an_unknown_policy_is_refused():

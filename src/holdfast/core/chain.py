@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import path_of
+from ..errors import NonFiniteError, NotInSetError, path_of
 from ..linalg.tolerances import tolerance
 from .calling import call, evaluate, is_unhooked
 from .checks import (
@@ -226,12 +226,24 @@ class ParametrizationList(EpochList):
         self.assign(value, lambda: path_of(self))
 
     def assign(self, value: object, where: Where) -> None:
-        """Set the value; ``where()`` names the tensor in messages."""
+        """Set the value; ``where()`` names the tensor in messages.
+
+        The value that is there stays, also where rounding has led it out of its set, or
+        a right inverse does not find it again.
+        """
         self.look()
-        with Snapshot(self._modules.values()), torch.no_grad():
-            for original, tensor in self.inverted(value, where):
-                write(original, tensor)
+        try:
+            with Snapshot(self._modules.values()), torch.no_grad():
+                for original, tensor in self.inverted(value, where):
+                    write(original, tensor)
+        except (NotInSetError, NonFiniteError):
+            if not self._is_current(value):
+                raise
         self.look()  # another thread may have read meanwhile
+
+    @torch.no_grad()
+    def _is_current(self, value: object) -> bool:
+        return isinstance(value, Tensor) and torch.equal(self.evaluate(), value)
 
     def inverted(self, value: object, where: Where) -> list[tuple[Tensor, Tensor]]:
         """Return each original with what it has to become; maps may move their state.

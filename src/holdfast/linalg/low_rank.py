@@ -5,13 +5,14 @@ Note [Multiples of rows]
     V its first r singular vectors, and :math:`P = I - U U^H`, :math:`Q = I - V V^H`,
     the rest of it is :math:`N = P M Q`, whose derivative is, to first order in N, that
     of M between the same projections: what U and V change drops out. A step of Gauss
-    and Newton's, :math:`t \leftarrow t - H^+ g`, has
+    and Newton's, damped as Levenberg and Marquardt do,
+    :math:`t \leftarrow t - (H + \lambda\, \mathrm{diag}\, W W^H)^+ g`, has
 
     .. math::
         g_i = \mathrm{Re}\, \langle W_i, N_i \rangle, \qquad
         H_{ij} = \mathrm{Re}\, P_{ij}\, (W Q W^H)_{ji},
 
-    and converges quadratically where N vanishes.
+    and converges quadratically, as :math:`\lambda \to 0`, where N vanishes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ from ..errors import InvalidTensorError
 from .precision import double
 from .structure import require_matrix
 
-# Quadratic convergence takes about five; what needs more has no solution nearby.
-_STEPS = 30
+# Quadratic convergence takes about five, after some that are damped.
+_STEPS, _PATIENCE = 60, 10
 
-# How large the rest may be to stop, in rounding units of the base.
-_ENOUGH = 4.0
+# One start is enough for most; of matrices with few rows, some need five.
+_STARTS, _FEW_ROWS = 16, 64
+
+# Relative to the squares of the rows: the first, and the least that grows.
+_DAMPING, _LEAST_DAMPING = 1e-1, 1e-6
+
+# By which factor the last steps go below what is asked for.
+_BETTER = 16.0
 
 
 def require_rank(W: Tensor, rank: int) -> None:
@@ -129,18 +136,18 @@ def balanced_factors(
     return B, torch.cat([A, spare[..., found:, :]], -2)
 
 
-def row_multiples(W: Tensor, base: Tensor, rank: int, eps: float) -> Tensor:
+def row_multiples(W: Tensor, base: Tensor, rank: int, tol: float) -> Tensor:
     r"""Return t such that :math:`\mathrm{diag}(t) W - B` is of rank r, if there is one.
 
-    It is looked for from where the rows are nearest to those of the base B. It may not
-    be found where the part of low rank is large beside a small base; what is left over
-    tells. See Note [Multiples of rows].
+    It is looked for from where the rows are nearest to those of the base B, and then
+    from others, the same every time. What is left over tells whether it was found. See
+    Note [Multiples of rows].
 
     Args:
         W: the matrix, or a batch.
         base: B.
         rank: r.
-        eps: the rounding unit of what W is given in.
+        tol: how much may be left over, relative to B.
 
     Shape: ``(*batch, n, k), (*batch, n, k) -> (*batch, n)``, real.
 
@@ -148,30 +155,70 @@ def row_multiples(W: Tensor, base: Tensor, rank: int, eps: float) -> Tensor:
         >>> import torch
         >>> base = torch.eye(3).double()
         >>> W = torch.diag(torch.tensor([2.0, 1.0, 4.0]).double()) @ base
-        >>> row_multiples(W, base, 1, 1e-15)
+        >>> row_multiples(W, base, 1, 1e-14)
         tensor([0.5000, 1.0000, 0.2500], dtype=torch.float64)
     """
     inner, squares = ((W.conj() * X).real.sum(-1) for X in (base, W))
-    t = torch.where(squares > 0, inner / squares, 1)
+    nearest = torch.where(squares > 0, inner / squares, 1)
     if W.is_meta:
-        return t
-    for _ in range(_STEPS):
-        M = t.unsqueeze(-1) * W - base
-        N = M - nearest_of_rank(M, rank)
-        if bool((_norm(N) <= _ENOUGH * eps * _norm(base)).all()):
+        return nearest
+    enough = tol * _norm(base)
+    t, off = _descended(W, base, rank, nearest, enough)
+    random = torch.Generator().manual_seed(0)  # the same multiples every time
+    sizes = row_norms(base) / row_norms(W)
+    others = _STARTS - 1 if W.shape[-2] <= _FEW_ROWS else 0
+    for _ in range(others):
+        if bool((off <= enough / 2).all()):
             break
-        t = t - _newton_step(W, M, N, rank)
+        drawn = 2 * torch.rand(t.shape, generator=random, dtype=t.dtype)
+        rival, rest = _descended(W, base, rank, drawn.to(t.device) * sizes, enough)
+        t = torch.where((rest < off).unsqueeze(-1), rival, t)
+        off = torch.minimum(off, rest)
     return t
 
 
-def _newton_step(W: Tensor, M: Tensor, N: Tensor, rank: int) -> Tensor:
+def _descended(
+    W: Tensor, base: Tensor, rank: int, t: Tensor, enough: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return multiples, and what is left over, that damped steps lead to."""
+    squares = row_norms(W).square()
+    M, N, off = _left(W, base, rank, t)
+    damping = torch.full_like(off, _DAMPING)
+    idle = torch.zeros_like(off)  # steps that were of little use, one after the other
+    for _ in range(_STEPS):
+        if bool(((off <= enough / _BETTER) | (idle > _PATIENCE)).all()):
+            break
+        rival = t - _step(W, M, N, rank, damping.unsqueeze(-1) * squares)
+        other_M, other_N, rest = _left(W, base, rank, rival)
+        nearer = rest < off
+        idle = torch.where(rest < 0.9 * off, 0, idle + 1)
+        t = torch.where(nearer.unsqueeze(-1), rival, t)
+        M, N = (
+            torch.where(nearer[..., None, None], new, old)
+            for new, old in ((other_M, M), (other_N, N))
+        )
+        off = torch.minimum(off, rest)
+        damping = torch.where(nearer, damping / 10, 4 * damping + _LEAST_DAMPING)
+    return t, off
+
+
+def _left(
+    W: Tensor, base: Tensor, rank: int, t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return M, N of Note [Multiples of rows], and the norm of N."""
+    M = t.unsqueeze(-1) * W - base
+    N = M - nearest_of_rank(M, rank)
+    return M, N, _norm(N)
+
+
+def _step(W: Tensor, M: Tensor, N: Tensor, rank: int, damping: Tensor) -> Tensor:
     """Return the step of Note [Multiples of rows]."""
     U, _, Vh = truncated_svd(M, rank)
     identity = torch.eye(W.shape[-2], dtype=W.dtype, device=W.device)
     outside = W - (W @ Vh.mH) @ Vh
     H = ((identity - U @ U.mH) * (outside @ outside.mH).mT).real
     g = (W.conj() * N).real.sum(-1)
-    inverse = torch.linalg.pinv(H, hermitian=True)
+    inverse = torch.linalg.pinv(H + torch.diag_embed(damping), hermitian=True)
     return (inverse @ g.unsqueeze(-1)).squeeze(-1)
 
 

@@ -133,11 +133,11 @@ class DoRA(Parametrization):
 
     The image has no formula that would tell whether a matrix is in it, so the codomain
     is declared to be all of them. The right inverse finds multiples of the rows of W
-    that differ from :math:`W_0` by rank r, in a few steps of Newton's, and is exact
-    where there are such; other W are refused. (In matrices smaller than about 10 x 10,
-    changes as large as the base may not be found.) Not injective. Costs nkr
-    multiply-adds and three passes over the matrix, the gradient twice that, and
-    r(n + k) + n parameters.
+    that differ from :math:`W_0` by rank r, in a few damped steps of Newton's from
+    several starts, and is exact where there are such; other W are refused. (They can be
+    missed in small matrices whose rank-r part is larger than the base.) Not injective.
+    Costs nkr multiply-adds and three passes over the matrix, the gradient twice that,
+    and r(n + k) + n parameters.
 
     Args:
         rank: r; it may exceed the sizes of the matrix.
@@ -207,7 +207,7 @@ class DoRA(Parametrization):
             return lengths, *_start(weight, self.rank)
         W, base = double(weight), double(self.base)
         W = torch.where(W.any(-1, keepdim=True), W, base)  # length 0, any direction
-        t = row_multiples(W, base, self.rank, torch.finfo(weight.dtype).eps)
+        t = row_multiples(W, base, self.rank, tolerance(weight))
         change = t.unsqueeze(-1) * W - base
         _require(change, base, weight, self.rank)
         signed = torch.where(t < 0, -lengths, lengths)

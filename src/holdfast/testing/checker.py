@@ -24,6 +24,7 @@ from ..errors import (
 from ..sets.constraint import Constraint
 from .case import Case, Shape, missing_inverse
 from .derivative_laws import DERIVATIVE_LAWS
+from .given import AroundGiven, around_given
 from .law import Law, NotApplicable
 from .module_laws import MODULE_LAWS
 from .robustness_laws import ROBUSTNESS_LAWS
@@ -138,10 +139,19 @@ def check_parametrization(
     shape = tuple(shape)
     _check_arguments(chain, shape)
     exemptions = _exemptions(exempt)
+    title = " -> ".join(type(link).__name__ for link in chain)
+    chain = [around_given(link, shape) for link in chain]
+
+    def lands_in(shape: Shape) -> Constraint:
+        last = copy.deepcopy(chain[-1])
+        if isinstance(last, AroundGiven):
+            last.bind(torch.empty(shape, dtype=torch.float64))
+        return last.codomain if codomain is None else codomain
+
     case = Case(
-        " -> ".join(type(link).__name__ for link in chain),
+        title,
         lambda _: copy.deepcopy(chain),
-        lambda _: chain[-1].codomain if codomain is None else codomain,
+        lands_in,
         (shape,),
         exceptions=exemptions,
     )
