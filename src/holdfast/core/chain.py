@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import NonFiniteError, NotInSetError, path_of
+from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
 from .calling import call, evaluate, is_unhooked
 from .checks import (
@@ -20,6 +21,7 @@ from .checks import (
     check_image,
     check_originals,
     check_registered,
+    explained,
 )
 from .epoch import EpochList
 from .inversion import invert
@@ -103,11 +105,13 @@ class ParametrizationList(EpochList):
         with torch.no_grad():
             for map_ in self._modules.values():
                 if isinstance(map_, Parametrization):
-                    map_.bind(value)
+                    with explained(map_, value, where):
+                        map_.bind(value)
             new = invert(self, value, where, registering=True)
             new = check_registered(value, new, where)
             originals = as_tuple(new)
-            image = self.compute(*originals)
+            with explained(self.links()[-1], value, where):
+                image = self.compute(*originals)
             check_image(image, value, where, unsafe=self.unsafe)
             self.__dict__.update(
                 is_tensor=isinstance(new, Tensor),
@@ -357,5 +361,7 @@ def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``||new - old||`` and ``||old||``."""
     if new.shape != old.shape:
         return torch.tensor(float("nan")), torch.ones(())
+    if not (old.is_floating_point() or old.is_complex()):
+        new, old = double(new), double(old)
     norm = torch.linalg.vector_norm
     return norm(new - old), norm(old)

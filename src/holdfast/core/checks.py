@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidTensorError, NonFiniteError, describe
+from ..errors import HoldfastError, InvalidTensorError, NonFiniteError, describe
 from .entry import PLAIN
+from .parametrization import Parametrization
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
@@ -129,6 +131,30 @@ def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> N
             f"infinity for {describe(value)} of finite entries. Assign a value that "
             "the map can reach, away from the boundary of its set."
         )
+
+
+@contextmanager
+def explained(map_: nn.Module, value: Tensor, where: Where) -> Generator[None]:
+    """Say what is wrong with a tensor that a map of ours has failed on in torch."""
+    try:
+        yield
+    except (RuntimeError, TypeError, IndexError) as error:
+        if isinstance(error, HoldfastError) or not isinstance(map_, Parametrization):
+            raise
+        found = f"`{where()}`: `{type(map_).__name__}` cannot be had of "
+        if not (value.is_floating_point() or value.is_complex()):
+            raise InvalidTensorError(
+                f"{found}{describe(value)}. It takes floating-point and complex "
+                "tensors: convert this one first, with `.float()` say."
+            ) from error
+        if not _is_finite(value):
+            raise NonFiniteError(
+                f"{found}{describe(value)} with NaN or infinite entries. Give it "
+                "finite ones first."
+            ) from error
+        if value.ndim < 2 or not value.numel():
+            raise InvalidTensorError(f"{found}{describe(value)}: {error}.") from error
+        raise
 
 
 def _is_finite(tensor: object) -> bool:

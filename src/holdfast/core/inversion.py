@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import NoRightInverseError, NotInSetError
 from ..linalg.tolerances import tolerance
 from ..sets.linear import Real
-from .checks import Originals, Where, check_finite
+from .checks import Originals, Where, check_finite, explained
 from .parametrization import Outside, Parametrization
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ def invert(
     """Run the right inverses in reverse order."""
     new: Any = value
     for map_ in reversed(chain.links()):
-        new = _admit(chain, map_, new, where, registering=registering)
-        new = _right_inverse(map_, new, where, registering=registering)
+        with explained(map_, value, where):
+            new = _admit(chain, map_, new, where, registering=registering)
+            new = _right_inverse(map_, new, where, registering=registering)
         check_finite(map_, new, value, where)
     return new
 

@@ -22,7 +22,7 @@ from ..errors import (
 from ..linalg.tolerances import tolerance
 from .calling import call
 from .chain import ParametrizationList
-from .checks import Where, check_finite, check_image
+from .checks import Where, check_finite, check_image, explained
 from .classes import chain_of, is_parametrized, original_class
 from .equality import is_equal
 from .inversion import says_there_is_none
@@ -203,13 +203,14 @@ def _append(
     chain = cast("Any", chain_of(module, name))
     with torch.no_grad():
         value = chain()
-        if isinstance(map_, Parametrization):
-            check_member(map_, value, where)
-            map_.bind(value)
-        image = call(map_, (value,))
-        check_image(image, value, where, unsafe=unsafe)
-        if not unsafe:
-            _check_inverse(map_, image, where)
+        with explained(map_, value, where):
+            if isinstance(map_, Parametrization):
+                check_member(map_, value, where)
+                map_.bind(value)
+            image = call(map_, (value,))
+            check_image(image, value, where, unsafe=unsafe)
+            if not unsafe:
+                _check_inverse(map_, image, where)
     with undone_on_failure(module, chain):
         chain.append(map_)
         chain.unsafe |= unsafe

@@ -206,7 +206,8 @@ def _largest(blocks: Tensor) -> Tensor:
         return blocks.abs().sum()
     with torch.no_grad():
         size = blocks.abs().amax()
-        scaled = blocks / torch.where(size > 0, size, 1)
+        # a division by less would overflow
+        scaled = blocks / torch.where(size > torch.finfo(size.dtype).tiny, size, 1)
         wide = blocks.shape[-2] < blocks.shape[-1]
         gram = scaled @ scaled.mH if wide else scaled.mH @ scaled
         best = torch.linalg.eigvalsh(gram)[..., -1].argmax()
