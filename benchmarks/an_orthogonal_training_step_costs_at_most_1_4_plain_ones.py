@@ -32,10 +32,12 @@ class Block(nn.Module):
 
 
 def training(
-    model: nn.Module, x: Tensor, *, foreach: bool | None = None
+    model: nn.Module, x: Tensor, *, foreach: bool | None = None, rebase: bool = False
 ) -> Callable[[], None]:
     """Return one step of AdamW; ``None``: without a scope."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
+    if rebase:
+        holdfast.Rebase(model, optimizer, every=1)
 
     def plain() -> None:
         optimizer.zero_grad()
@@ -57,11 +59,17 @@ def measure(effort: Effort) -> Report:
         "An orthogonal training step costs at most 1.4 plain ones",
         "plain",
         f"{blocks} blocks of {LAYERS} layers `nn.Linear({size}, {size})` with GELU, "
-        f"batch {batch}, AdamW, inside `cached(model, foreach=True)`.",
+        f"batch {batch}, AdamW, inside `cached(model, foreach=True)`; in the rows with "
+        "Rebase, `Rebase(model, optimizer, every=1)` moves the base points of ours.",
     )
     effort = replace(effort, rounds=min(effort.rounds, ROUNDS))
     x = torch.randn(batch, size)
-    for kind in ("matrix_exp", "cayley"):
+    for kind, rebase in (
+        ("matrix_exp", False),
+        ("matrix_exp", True),
+        ("cayley", False),
+        ("cayley", True),
+    ):
         plain = nn.Sequential(*(Block(size) for _ in range(blocks)))
         models = {"plain": plain, "plain again": copy.deepcopy(plain)}
         for name in (TORCHS, OURS):
@@ -70,13 +78,19 @@ def measure(effort: Effort) -> Report:
                 if isinstance(module, nn.Linear):
                     RECIPES[name].orthogonal(module, orthogonal_map=kind)
         steps = {
-            name: training(model, x, foreach=True if name == OURS else None)
+            name: training(
+                model,
+                x,
+                foreach=True if name == OURS else None,
+                rebase=rebase and name == OURS,
+            )
             for name, model in models.items()
         }
         contestants = [
             Contestant(name, "step()", {"step": step}) for name, step in steps.items()
         ]
-        add(report, kind, compare(contestants, effort), target=1.4)
+        label = f"{kind}, Rebase" if rebase else kind
+        add(report, label, compare(contestants, effort), target=1.4)
     return report
 
 

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 import holdfast
 from holdfast import linalg, maps, sets
 from holdfast.linalg import trivialization
+from holdfast.model import rebasing
 
 KINDS = ("matrix_exp", "cayley", "householder", "thin_cayley", "thin_matrix_exp")
 AT_ZERO = [kind for kind in KINDS if kind != "householder"]
@@ -341,6 +342,58 @@ def test_without_repair_it_drifts():
     Q = module.weight.detach().double()
     off = Q.mT @ Q - torch.eye(16, dtype=torch.float64)
     assert torch.linalg.matrix_norm(off, 2) > 1e-5
+
+
+@kinds
+@pytest.mark.parametrize("shape", [(5, 5), (6, 3), (3, 6)], ids=str)
+@pytest.mark.parametrize("every", [1, 2])
+def test_equal_weights_move_as_one_batch(kind, shape, every, monkeypatch):
+    """Six are alike, two are of another shape, and one is frozen."""
+    shapes = [shape] * 3 + [(4, 4)] + [shape] * 3 + [(4, 4)]
+    together = nn.ModuleList(holder(kind, *each) for each in shapes)
+    alone = copy.deepcopy(together)
+    sizes: list[int] = []
+    evaluated = rebasing.twin_of
+    monkeypatch.setattr(
+        rebasing,
+        "twin_of",
+        lambda chain, stacks: sizes.append(len(stacks[0])) or evaluated(chain, stacks),
+    )
+    for model in (together, alone):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        rebase = holdfast.Rebase(model, optimizer, every=every, repair_every=2)
+        if model is alone:
+            monkeypatch.setattr(rebasing, "_rebased_together", lambda *_, **__: False)
+        for step in range(4):
+            optimizer.zero_grad()
+            sum(
+                (each.weight * (i + step)).sum() for i, each in enumerate(model)
+            ).backward()
+            optimizer.step()
+        assert rebase.steps == 4
+    assert sizes, "no batch was made"
+    assert set(sizes) == {6}, "and none of two"
+    for one, other in zip(together, alone, strict=True):
+        assert_close(one.weight, other.weight, rtol=0, atol=1e-13)
+        for ours, theirs in zip(
+            one.state_dict().values(), other.state_dict().values(), strict=True
+        ):
+            assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+
+def test_a_batch_that_moves_is_seen_by_scopes_and_keeps_identities():
+    model = nn.ModuleList(holder("cayley", 5, 5) for _ in range(4))
+    originals = [chain_of(each).original for each in model]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rebase = holdfast.Rebase(model, optimizer, every=1)
+    with torch.no_grad(), holdfast.cached(model):
+        before = [each.weight.clone() for each in model]
+        rebase.rebase()
+        for each, value, original in zip(model, before, originals, strict=True):
+            assert chain_of(each).original is original
+            assert not original.tril(-1).any()
+            assert_close(each.weight, value, rtol=0, atol=1e-14)
+            assert torch.equal(each.weight, chain_of(each)[0].base)
 
 
 def test_only_what_this_optimizer_moves_is_rebased():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..core.batching import PAYS, pays
 from ..core.chain import ParametrizationList
 from ..core.classes import chain_of
+from ..core.entry import tensors_of
+from ..core.kinds import kind_of
 from ..core.parametrization import Parametrization
+from ..core.sharing import claim
+from ..core.stacking import row_of, stacked, twin_of
 from .optim import chains_moved_by
 
 
@@ -24,6 +30,8 @@ class Rebase:
     step pays no derivative of the map at all, since at zero it is a projection. It
     concerns weights whose first map has a base (`maps.Orthogonal`, `ThinOrthogonal`,
     `Horizontal` and `SphereExp`), if this optimizer moves them.
+
+    Equal maps of equal shapes move as one batch, where that is faster.
 
     The optimizer's momenta stay as they are. For square weights they are vectors in a
     frame that moves along; for others the new base projects them onto its own
@@ -90,9 +98,17 @@ class Rebase:
 
     def rebase(self, *, repair: bool = True) -> None:
         """Move the base points now, those of weights that are still parametrized."""
+        groups: dict[object, list[ParametrizationList]] = {}
         for module, name, chain in self._chains:
             if chain_of(module, name) is chain:
-                chain.rebase_(repair=repair)
+                kind = kind_of(chain)
+                alike = kind is not None and kind.foreach == "stack" and pays(kind)
+                key = kind.likeness if kind is not None and alike else chain
+                groups.setdefault(key, []).append(chain)
+        for chains in groups.values():
+            if not _rebased_together(chains, repair=repair):
+                for chain in chains:
+                    chain.rebase_(repair=repair)
 
     def remove(self) -> None:
         """Leave the base points where they are from now on."""
@@ -105,6 +121,31 @@ class Rebase:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from a number of steps."""
         self.steps = int(state["steps"])
+
+
+@torch.no_grad()
+def _rebased_together(chains: list[ParametrizationList], *, repair: bool) -> bool:
+    """Move the bases of equal chains as one batch, or do nothing."""
+    rows = [row_of(kind) for chain in chains if (kind := kind_of(chain))]
+    found = [row for row in rows if row is not None]
+    if len(found) < PAYS["stack"][0] or len(found) < len(chains):
+        return False
+    stacks = stacked(found)
+    if stacks is None:
+        return False
+    twin = twin_of(chains[0], tuple(stacks))
+    claim(twin)
+    first = twin._modules["0"]
+    first.rebase_(*twin.originals(), repair=repair)
+    kept = [tensor for _, _, tensor in tensors_of(twin)]
+    if [*map(id, kept)] != [*map(id, stacks)]:  # a first base: each has to make its own
+        return False
+    for row, new in zip(found, zip(*stacks, strict=True), strict=True):
+        for (_, _, tensor, *_), value in zip(row, new, strict=True):
+            tensor.copy_(value)
+    for chain in chains:
+        chain.look()
+    return True
 
 
 def _has_base(chain: ParametrizationList) -> bool:
