@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PYTHON_CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo pictures lint format setup clean
+.PHONY: help test demo docs pictures lint format setup clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
@@ -19,6 +19,10 @@ test: $(VENV)/.ready  ## run the tests; ARGS="-k cached" passes options to pytes
 
 demo: $(VENV)/.ready  ## train on digits with parametrized weights; ARGS="--quick" in seconds
 	$(BIN)/holdfast demo digits $(ARGS)
+
+docs: $(VENV)/.ready-docs  ## build the documentation into site/html; warnings are errors
+	MPLBACKEND=Agg $(BIN)/python -m sphinx -W --keep-going -n -q -d site/doctrees docs site/html
+	@echo "site/html/index.html"
 
 pictures: $(VENV)/.ready  ## draw the pictures of docs/families; ARGS="norms" draws one
 	$(BIN)/python docs/pictures/draw.py $(ARGS)
@@ -32,10 +36,10 @@ format: $(VENV)/.ready-dev  ## repair style and formatting where that is automat
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-setup: $(VENV)/.ready $(VENV)/.ready-dev  ## prepare .venv and do nothing else
+setup: $(VENV)/.ready $(VENV)/.ready-dev $(VENV)/.ready-docs  ## prepare .venv and do nothing else
 
 clean:  ## remove .venv and everything else that is not in the repository
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site docs/generated .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and pinned: asked for by another package, or without a version, pip
@@ -64,4 +68,10 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@rm -f $@
 	@echo "Installing the tools for style, types and packaging"
 	@$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@rm -f $@
+	@echo "Installing what builds the documentation"
+	@$(INSTALL) --no-build-isolation --editable '.[docs]'
 	@touch $@

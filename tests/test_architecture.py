@@ -54,7 +54,14 @@ SLOW_PARTS_OF_TORCH = {
 # Packages that load a file when one of its names is asked for
 LAZY = ("linalg", "sets", "maps", "recipes")
 
-PUBLIC = ("holdfast", "holdfast.maps", "holdfast.sets", "holdfast.testing")
+PUBLIC = (
+    "holdfast",
+    "holdfast.maps",
+    "holdfast.sets",
+    "holdfast.recipes",
+    "holdfast.linalg",
+    "holdfast.testing",
+)
 SECTIONS = ("Args:", "Attributes:", "Shape:", "Example:", "References:")
 
 
@@ -234,8 +241,6 @@ def documentation_faults(thing: object) -> list[str]:
     text = vars(thing).get("__doc__") if is_class else thing.__doc__
     if not text:
         return ["has no docstring"]
-    if is_class and issubclass(thing, Exception):
-        return []
     found = [match.group(1) for match in re.finditer(r"^\s*([A-Z]\w+:)$", text, re.M)]
     known = [section for section in found if section in SECTIONS]
     faults = []
@@ -248,11 +253,17 @@ def documentation_faults(thing: object) -> list[str]:
 
 def public_names() -> dict[str, object]:
     spaces = map(importlib.import_module, PUBLIC)
-    return {
+    found = {
         f"{space.__name__}.{name}": getattr(space, name)
         for space in spaces
         for name in space.__all__
         if not inspect.ismodule(getattr(space, name))
+    }
+    raised = inspect.getmembers(holdfast.errors, inspect.isclass)
+    return found | {
+        f"holdfast.errors.{name}": error
+        for name, error in raised
+        if issubclass(error, holdfast.errors.HoldfastError)
     }
 
 

@@ -28,55 +28,193 @@ from torch import Tensor, nn
 
 
 class HoldfastError(Exception):
-    """Base of all errors that holdfast raises on purpose."""
+    """Base of all errors that holdfast raises on purpose.
+
+    Example:
+        >>> import torch, holdfast
+        >>> try:
+        ...     holdfast.orthogonal(torch.nn.Linear(2, 2), "bais")
+        ... except holdfast.errors.HoldfastError as error:
+        ...     print("Did you mean `bias`?" in str(error))
+        True
+    """
 
 
 class UnknownTensorError(HoldfastError, ValueError):
-    """The module has no tensor of that name, or the tensor is not parametrized."""
+    """The module has no tensor of that name, or the tensor is not parametrized.
+
+    Example:
+        >>> import torch, holdfast
+        >>> holdfast.remove_parametrizations(torch.nn.Linear(2, 2), "weight")
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.UnknownTensorError: ...
+    """
 
 
 class InvalidTensorError(HoldfastError, ValueError):
-    """A tensor of the wrong shape, dtype, device, layout or type."""
+    """A tensor of the wrong shape, dtype, device, layout or type.
+
+    Example:
+        >>> import torch, holdfast
+        >>> holdfast.linalg.require_square(torch.zeros(2, 3))
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.InvalidTensorError: Expected a square matrix ...
+    """
 
 
 class NonFiniteError(HoldfastError, ValueError):
-    """A right inverse turned finite values into NaN or infinity."""
+    """A right inverse turned finite values into NaN or infinity.
+
+    Example:
+        >>> import torch, holdfast
+        >>> class Exp(torch.nn.Module):
+        ...     def forward(self, X):
+        ...         return X.exp()
+        ...
+        ...     def right_inverse(self, W):
+        ...         return W.log()
+        >>> layer = torch.nn.LayerNorm(2)
+        >>> layer = holdfast.register_parametrization(layer, "weight", Exp())
+        >>> layer.weight = torch.zeros(2)
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.NonFiniteError: `LayerNorm.weight`: the right inverse ...
+    """
 
 
 class NotInSetError(HoldfastError, ValueError):
-    """A tensor lies outside the set that a map can reach."""
+    """A tensor lies outside the set that a map can reach.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> map_ = holdfast.maps.Symmetric()
+        >>> layer = holdfast.register_parametrization(layer, "weight", map_)
+        >>> layer.weight = torch.ones(2, 2).triu()
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.NotInSetError: `Linear.weight` is not in SymmetricMatrices...
+    """
 
 
 class SharedMapError(HoldfastError, ValueError):
-    """One map instance with state of its own was given to two tensors."""
+    """One map instance with state of its own was given to two tensors.
+
+    Example:
+        >>> import torch, holdfast
+        >>> first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+        >>> map_ = holdfast.maps.SpectralNorm()
+        >>> first = holdfast.register_parametrization(first, "weight", map_)
+        >>> holdfast.register_parametrization(second, "weight", map_)
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.SharedMapError: ...
+    """
 
 
 class TiedTensorError(HoldfastError, ValueError):
-    """A tensor that is registered under other names too was to be parametrized."""
+    """A tensor that is registered under other names too was to be parametrized.
+
+    Example:
+        >>> import torch, holdfast
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+        >>> model[1].weight = model[0].weight
+        >>> holdfast.orthogonal(model[0])
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.TiedTensorError: `0.weight` is tied: ... is also `1.weight`...
+    """
 
 
 class PlanError(HoldfastError, ValueError):
-    """Rules that cannot be read, or a plan that cannot be carried out."""
+    """Rules that cannot be read, or a plan that cannot be carried out.
+
+    Example:
+        >>> import torch, holdfast
+        >>> rules = {"wieght": holdfast.maps.Symmetric()}
+        >>> holdfast.plan(torch.nn.Linear(2, 2), rules).apply()
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.PlanError: The plan has problems:
+        The rule `wieght` names no tensor.
+    """
 
 
 class SpecError(HoldfastError, ValueError):
-    """Data that does not describe a map, or a map that data cannot describe."""
+    """Data that does not describe a map, or a map that data cannot describe.
+
+    Example:
+        >>> from holdfast import maps
+        >>> maps.from_spec({"map": "Symetric"})
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.SpecError: ... Did you mean `Symmetric`?
+    """
 
 
 class CheckpointError(HoldfastError, ValueError):
-    """A checkpoint that cannot be written, cannot be read, or does not fit."""
+    """A checkpoint that cannot be written, cannot be read, or does not fit.
+
+    Example:
+        >>> import torch, holdfast
+        >>> holdfast.load("nowhere.safetensors", torch.nn.Linear(2, 2))
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.CheckpointError: There is no file nowhere.safetensors.
+    """
 
 
 class UnknownLawError(HoldfastError, ValueError):
-    """There is no law of that name."""
+    """There is no law of that name.
+
+    Example:
+        >>> from holdfast import maps
+        >>> from holdfast.testing import check_parametrization
+        >>> check_parametrization(maps.Symmetric(), (2, 2), exempt=["comple"])
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.UnknownLawError: ... Did you mean `compile`?
+    """
 
 
 class LawError(HoldfastError, AssertionError):
-    """A map breaks a law of the library."""
+    """A map breaks a law of the library.
+
+    Example:
+        >>> import holdfast
+        >>> from holdfast.testing import check_parametrization
+        >>> class Nothing(holdfast.Parametrization):
+        ...     codomain = holdfast.sets.SymmetricMatrices()
+        ...
+        ...     def forward(self, X):
+        ...         return X
+        ...
+        ...     def right_inverse(self, weight):
+        ...         return weight
+        >>> check_parametrization(Nothing(), (2, 2), exempt=["compile"])
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.LawError: ...
+    """
 
 
 class NoRightInverseError(HoldfastError, RuntimeError):
-    """Assignment went through a map that has no right inverse."""
+    """Assignment went through a map that has no right inverse.
+
+    Example:
+        >>> import torch, holdfast
+        >>> class Exp(torch.nn.Module):
+        ...     def forward(self, X):
+        ...         return X.exp()
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> layer = holdfast.register_parametrization(layer, "weight", Exp())
+        >>> layer.weight = torch.ones(2, 2)
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.NoRightInverseError: `Linear.weight` cannot be assigned: ...
+    """
 
 
 # So many names are a help, more are a list.

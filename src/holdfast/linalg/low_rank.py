@@ -38,7 +38,15 @@ _BETTER = 16.0
 
 
 def require_rank(W: Tensor, rank: int) -> None:
-    """Raise unless matrices of the shape can have this rank, which is not zero."""
+    """Raise unless matrices of the shape can have this rank, which is not zero.
+
+    Example:
+        >>> import torch
+        >>> require_rank(torch.zeros(2, 3), 3)
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.InvalidTensorError: ... Got rank 3 for shape (2, 3).
+    """
     require_matrix(W)
     if not 1 <= rank <= min(W.shape[-2:]):
         raise InvalidTensorError(

@@ -74,8 +74,9 @@ def lyapunov(
     otherwise. They count as constants: the derivatives know P by itself. Where the
     sum of two eigenvalues is zero, so is that part of X.
 
-    Shape: ``(*batch, k, k), (*batch, k, k), (*batch, k), (*batch, k, k)
-        -> (*batch, k, k)``.
+    Shape:
+        ``(*batch, k, k), (*batch, k, k), (*batch, k), (*batch, k, k) ->
+        (*batch, k, k)``.
 
     Example:
         >>> import torch

@@ -88,6 +88,12 @@ def full_precision(
     Autocast is off inside: it would send the matrix products of a float32 weight
     through bfloat16, and an orthogonal matrix would miss its set by a percent.
     Kernels that half types lack, such as factorizations, are never asked for.
+
+    Example:
+        >>> import torch
+        >>> full_precision(torch.linalg.inv)(torch.eye(2, dtype=torch.bfloat16))
+        tensor([[1., 0.],
+                [0., 1.]], dtype=torch.bfloat16)
     """
 
     @functools.wraps(function)

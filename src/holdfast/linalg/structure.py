@@ -17,7 +17,15 @@ _LARGE = 256
 
 
 def require_square(X: Tensor) -> None:
-    """Raise unless ``X`` is a square matrix or a batch of them."""
+    """Raise unless ``X`` is a square matrix or a batch of them.
+
+    Example:
+        >>> import torch
+        >>> require_square(torch.zeros(2, 3))
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.InvalidTensorError: Expected a square matrix ... shape (2, 3).
+    """
     if X.ndim < 2 or X.shape[-1] != X.shape[-2]:
         raise InvalidTensorError(
             f"Expected a square matrix or a batch of them. Got shape {tuple(X.shape)}."
@@ -25,7 +33,15 @@ def require_square(X: Tensor) -> None:
 
 
 def require_matrix(X: Tensor) -> None:
-    """Raise unless ``X`` is a matrix or a batch of them."""
+    """Raise unless ``X`` is a matrix or a batch of them.
+
+    Example:
+        >>> import torch
+        >>> require_matrix(torch.zeros(2))
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.InvalidTensorError: Expected a matrix ... of 1 dimensions.
+    """
     if X.ndim < 2:
         raise InvalidTensorError(
             "Expected a matrix or batch of matrices. "

@@ -50,8 +50,8 @@ class Orthogonal(Parametrization):
     X becomes zero but for a diagonal of -1, which only torch reads. A weight that is
     not orthonormal is made so by QR first. Without a base it exists for the
     reflections only. Costs n² in memory and 2n²k operations for the base, and a few
-    products of size n for square matrices, see `Cayley` and `MatrixExp`. `ThinCayley`
-    has no base, and costs less the thinner the matrix is.
+    products of size n for square matrices, see `Cayley` and `MatrixExp`.
+    `ThinOrthogonal` makes no square matrix, and costs less the thinner it is.
 
     Args:
         orthogonal_map: ``"matrix_exp"``, ``"cayley"`` or ``"householder"``, which is

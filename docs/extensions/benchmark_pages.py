@@ -1,0 +1,36 @@
+"""Pages that others write: the committed results of benchmarks, and the changelog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from writing import write_pages
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+INDEX = """\
+# Benchmarks
+
+What `python -m benchmarks` and `python -m benchmarks.orthogonal` measured, as it was
+committed: each page names the machine, the versions and the spread. Run them for
+figures of your own.
+
+:::{{toctree}}
+{names}
+:::
+"""
+
+
+def pages():
+    """Return the text of every page by its path below docs/generated."""
+    results = {path.stem: path.read_text("utf-8") for path in RESULTS.glob("*.md")}
+    found = {f"benchmarks/{name}.md": text for name, text in results.items()}
+    found["benchmarks/index.md"] = INDEX.format(names="\n".join(sorted(results)))
+    found["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    return found
+
+
+def setup(app):
+    write_pages(Path(app.srcdir) / "generated", pages())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,152 @@
+"""The reference: an entry for every public name, by package and file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from itertools import groupby
+from pathlib import Path
+
+from writing import write_pages
+
+PACKAGES = (
+    "holdfast",
+    "holdfast.maps",
+    "holdfast.sets",
+    "holdfast.recipes",
+    "holdfast.linalg",
+    "holdfast.testing",
+    "holdfast.errors",
+)
+# The files of these packages are no families: one page shows all names.
+ON_ONE_PAGE = ("holdfast.recipes", "holdfast.testing", "holdfast.errors")
+# The pages of `holdfast` itself, by the package that the names are from.
+TITLES = {"core": "One tensor", "model": "A whole model"}
+
+
+def public_names(package):
+    """Return what a package exports, by name."""
+    space = importlib.import_module(package)
+    names = getattr(space, "__all__", None) or [
+        name
+        for name, value in vars(space).items()
+        if getattr(value, "__module__", None) == package and isinstance(value, type)
+    ]
+    values = {name: getattr(space, name) for name in names}
+    return {
+        name: value for name, value in values.items() if not inspect.ismodule(value)
+    }
+
+
+def first_line(thing):
+    return inspect.getdoc(thing).partition("\n\n")[0].replace("\n", " ")
+
+
+def page_of(package, value):
+    """Return the name of the page of a thing that a package exports."""
+    if package in ON_ONE_PAGE:
+        return "index"
+    layer, _, file = value.__module__.removeprefix("holdfast.").partition(".")
+    return layer if package == "holdfast" else file
+
+
+def heading(title, mark):
+    return f"{title}\n{mark * len(title)}\n"
+
+
+def entry(package, name, value):
+    """Return the directive of one name; only noun-like classes show their methods."""
+    if not isinstance(value, type):
+        return f".. autofunction:: {package}.{name}\n"
+    if issubclass(value, Exception):
+        return f".. autoexception:: {package}.{name}\n   :show-inheritance:\n"
+    catalogued = package in {"holdfast.maps", "holdfast.sets"} and name != "Constraint"
+    members = "" if catalogued else "   :members:\n"
+    return f".. autoclass:: {package}.{name}\n{members}"
+
+
+def rows(package, names):
+    """Return a table of names, each with the first line of its docstring."""
+    lines = [".. list-table::", "   :widths: 30 70", "   :class: names", ""]
+    for name, value in names.items():
+        home = package if value.__module__.count("recipes") == 0 else "holdfast.recipes"
+        lines += [
+            f"   * - :py:obj:`{name} <{home}.{name}>`",
+            f"     - {first_line(value)}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def title_of(package, page):
+    return TITLES.get(page) or page.replace("_", " ").capitalize()
+
+
+def file_page(package, page, names):
+    """Return the page of one file of a package."""
+    about = importlib.import_module(
+        f"holdfast.{page}" if package == "holdfast" else f"{package}.{page}"
+    )
+    return "\n".join(
+        [
+            heading(title_of(package, page), "="),
+            first_line(about),
+            "",
+            *(entry(package, name, value) for name, value in names.items()),
+        ]
+    )
+
+
+def by_page(package):
+    """Return the names of each page of a package."""
+
+    def page(item):
+        return page_of(package, item[1])
+
+    items = sorted(public_names(package).items(), key=lambda item: (page(item), item))
+    return {key: dict(group) for key, group in groupby(items, page)}
+
+
+def package_pages(package):
+    """Return the pages of a package by their paths."""
+    folder = package.removeprefix("holdfast").lstrip(".") or "holdfast"
+    found = by_page(package)
+    about = importlib.import_module(package)
+    parts = [heading(package, "="), first_line(about), ""]
+    if package in ON_ONE_PAGE:
+        names = found["index"]
+        parts += [rows(package, names)]
+        parts += [entry(package, name, value) for name, value in names.items()]
+        return {f"reference/{folder}/index.rst": "\n".join(parts)}
+    for page, names in found.items():
+        parts += [heading(title_of(package, page), "-"), rows(package, names)]
+    own = [page for page in found if not (package == "holdfast" and page == "recipes")]
+    parts += [".. toctree::", "   :hidden:", "", *(f"   {page}" for page in own), ""]
+    pages = {f"reference/{folder}/index.rst": "\n".join(parts)}
+    for page in own:
+        text = file_page(package, page, found[page])
+        pages[f"reference/{folder}/{page}.rst"] = text
+    return pages
+
+
+def pages():
+    """Return the text of every page of the reference by its path."""
+    folders = [name.removeprefix("holdfast").lstrip(".") for name in PACKAGES]
+    parts = [
+        heading("Reference", "="),
+        "Every public name, with an example that the tests run.",
+        "",
+        ".. toctree::",
+        "   :maxdepth: 1",
+        "",
+        *(f"   {folder or 'holdfast'}/index" for folder in folders),
+        "",
+    ]
+    found = {"reference/index.rst": "\n".join(parts)}
+    for package in PACKAGES:
+        found |= package_pages(package)
+    return found
+
+
+def setup(app):
+    write_pages(Path(app.srcdir) / "generated", pages())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
