@@ -6,7 +6,9 @@ import doctest
 import importlib
 import pkgutil
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -54,8 +56,14 @@ def run_doctest(example: doctest.DocTest, *, keep_names: bool = False) -> None:
 
 
 def run_page(text: str, name: str) -> int:
-    """Run the Python blocks of a page in order, in one namespace; count them."""
-    names: dict[str, object] = {"__name__": "__page__"}
+    """Run the Python blocks of a page in order, in one module; count them."""
+    page = ModuleType("__page__")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__page__", page)  # where pickle finds its classes
+        return run_blocks(text, name, vars(page))
+
+
+def run_blocks(text: str, name: str, names: dict[str, object]) -> int:
     count = 0
     for block in FENCE.finditer(text):
         language, code = block.groups()
@@ -65,7 +73,7 @@ def run_page(text: str, name: str) -> int:
         if ">>>" in code:
             example = doctest.DocTestParser().get_doctest(code, names, name, name, line)
             run_doctest(example, keep_names=True)
-            names = example.globs
+            names |= example.globs
         else:
             exec(compile("\n" * line + code, name, "exec"), names)
         count += 1
