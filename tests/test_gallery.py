@@ -16,9 +16,9 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-TUTORIAL = (
-    Path(__file__).parent.parent / "docs/gallery/plot_parametrizations_tutorial.py"
-)
+GALLERY = Path(__file__).parent.parent / "docs/gallery"
+TUTORIAL = GALLERY / "plot_parametrizations_tutorial.py"
+SHORT = sorted(path for path in GALLERY.glob("plot_*.py") if path != TUTORIAL)
 PICTURES = {
     "symmetric": "before: any matrix, after: symmetric",
     "convolution": "to channel 0, to channel 1, to channel 2",
@@ -103,10 +103,29 @@ def only_claims(cell: ast.Module) -> bool:
     return "print" in calls(cell) and not checked and not calls(cell) & CHECKS
 
 
-def test_every_cell_that_prints_also_checks():
-    found = cells(TUTORIAL.read_text("utf-8"))
-    assert len(found) > 30
+@pytest.mark.parametrize("page", [TUTORIAL, *SHORT], ids=lambda page: page.stem)
+def test_every_cell_that_prints_also_checks(page):
+    found = cells(page.read_text("utf-8"))
+    assert len(found) > (30 if page == TUTORIAL else 2)
     assert [ast.unparse(cell) for cell in found if only_claims(cell)] == []
+
+
+@pytest.mark.parametrize("page", SHORT, ids=lambda page: page.stem)
+def test_a_short_page_runs_and_its_figure_states_what_it_shows(page, tmp_path):
+    with mpl.rc_context(), redirect_stdout(io.StringIO()) as printed:
+        try:
+            names = runpy.run_path(str(page), run_name="__main__")
+            (number,) = plt.get_fignums()
+            figure = plt.figure(number)
+            figure.savefig(tmp_path / "picture.png", dpi=100)
+        finally:
+            plt.close("all")
+    claims = [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+    assert len(max(claims, key=len).split()) >= 5
+    assert printed.getvalue()
+    assert names["__doc__"].strip().splitlines()[0] not in claims  # more than a name
+    pixels = plt.imread(tmp_path / "picture.png")[..., :3]
+    assert 0.3 < (pixels == 1).all(axis=-1).mean() < 0.98
 
 
 def test_a_cell_that_only_claims_is_found():
