@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from writing import write_pages
@@ -22,9 +23,17 @@ figures of your own.
 """
 
 
+def unwrapped(text):
+    """Return a page whose tables of figures do not break their lines."""
+    mark = ":::{rst-class} figures\n:::\n"
+    return re.sub(r"(?<=\n\n)(?=\|)", mark + "\n", text)
+
+
 def pages():
     """Return the text of every page by its path below docs/generated."""
-    results = {path.stem: path.read_text("utf-8") for path in RESULTS.glob("*.md")}
+    results = {
+        path.stem: unwrapped(path.read_text("utf-8")) for path in RESULTS.glob("*.md")
+    }
     found = {f"benchmarks/{name}.md": text for name, text in results.items()}
     found["benchmarks/index.md"] = INDEX.format(names="\n".join(sorted(results)))
     found["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -65,16 +65,19 @@ def entry(package, name, value):
     return f".. autoclass:: {package}.{name}\n{members}"
 
 
+def table(lines):
+    """Return a table of two columns."""
+    rows = [f"   * - {left}\n     - {right}" for left, right in lines]
+    return "\n".join([".. list-table::", "   :class: names", "", *rows, ""])
+
+
 def rows(package, names):
     """Return a table of names, each with the first line of its docstring."""
-    lines = [".. list-table::", "   :widths: 30 70", "   :class: names", ""]
-    for name, value in names.items():
-        home = package if value.__module__.count("recipes") == 0 else "holdfast.recipes"
-        lines += [
-            f"   * - :py:obj:`{name} <{home}.{name}>`",
-            f"     - {first_line(value)}",
-        ]
-    return "\n".join([*lines, ""])
+    lines = []
+    for name, value in sorted(names.items(), key=lambda item: item[0].lower()):
+        home = "holdfast.recipes" if ".recipes." in value.__module__ else package
+        lines.append((f":py:obj:`{name} <{home}.{name}>`", first_line(value)))
+    return table(lines)
 
 
 def title_of(package, page):
@@ -117,9 +120,8 @@ def package_pages(package):
         parts += [rows(package, names)]
         parts += [entry(package, name, value) for name, value in names.items()]
         return {f"reference/{folder}/index.rst": "\n".join(parts)}
-    for page, names in found.items():
-        parts += [heading(title_of(package, page), "-"), rows(package, names)]
-    own = [page for page in found if not (package == "holdfast" and page == "recipes")]
+    parts += [rows(package, public_names(package))]
+    own = [page for page in found if page != "recipes"]
     parts += [".. toctree::", "   :hidden:", "", *(f"   {page}" for page in own), ""]
     pages = {f"reference/{folder}/index.rst": "\n".join(parts)}
     for page in own:
@@ -131,14 +133,20 @@ def package_pages(package):
 def pages():
     """Return the text of every page of the reference by its path."""
     folders = [name.removeprefix("holdfast").lstrip(".") for name in PACKAGES]
+    pages = [f"{folder or 'holdfast'}/index" for folder in folders]
+    lines = [
+        (f":doc:`{package} <{page}>`", first_line(importlib.import_module(package)))
+        for package, page in zip(PACKAGES, pages, strict=True)
+    ]
     parts = [
         heading("Reference", "="),
         "Every public name, with an example that the tests run.",
         "",
+        table(lines),
         ".. toctree::",
-        "   :maxdepth: 1",
+        "   :hidden:",
         "",
-        *(f"   {folder or 'holdfast'}/index" for folder in folders),
+        *(f"   {page}" for page in pages),
         "",
     ]
     found = {"reference/index.rst": "\n".join(parts)}
