@@ -32,7 +32,6 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
 napoleon_custom_sections = ["Shape"]
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_preserve_defaults = True

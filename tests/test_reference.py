@@ -21,8 +21,8 @@ def reference():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EXTENSIONS)
         yield importlib.import_module("reference")
-    for name in ("reference", "writing"):
-        sys.modules.pop(name)
+    for name in ("reference", "writing", "meanings"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +78,29 @@ def test_a_page_is_written_when_it_changes_only(tmp_path, reference):
     reference.write_pages(tmp_path, pages | {"two.rst": "other"})
     assert (tmp_path / "a/one.rst").stat().st_mtime_ns == before
     assert (tmp_path / "two.rst").read_text() == "other"
+    reference.write_pages(tmp_path, {"two.rst": "other"})
+    assert [path.name for path in tmp_path.rglob("*.rst")] == ["two.rst"]
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "meant"),
+    [
+        ("maps.Cayley", "names", "holdfast.maps.Cayley"),
+        ("Cayley", "guides/own_maps", "holdfast.maps.Cayley"),
+        ("cached", "concepts/caching", "holdfast.cached"),
+        ("Orthogonal", "families/orthogonal", None),  # a set and a map
+        ("Orthogonal", "generated/reference/sets/groups", "holdfast.sets.Orthogonal"),
+        ("Orthogonal", "generated/reference/maps/cayley", "holdfast.maps.Orthogonal"),
+        ("Cayley", "names", None),  # in a table it may be anybody's
+        ("positive", "coming_from/torch", None),
+        ("torch.cached", "guides/caching", None),
+    ],
+)
+def test_a_name_in_a_page_means_ours_only_where_it_can(reference, name, page, meant):
+    meanings = importlib.import_module("meanings")
+    public = {
+        f"{package}.{each}"
+        for package in reference.PACKAGES
+        for each in reference.public_names(package)
+    }
+    assert meanings.resolve(name, page, public) == meant

@@ -30,16 +30,17 @@ def unwrapped(text):
 
 
 def pages():
-    """Return the text of every page by its path below docs/generated."""
+    """Return the text of every page by its path."""
     results = {
         path.stem: unwrapped(path.read_text("utf-8")) for path in RESULTS.glob("*.md")
     }
-    found = {f"benchmarks/{name}.md": text for name, text in results.items()}
-    found["benchmarks/index.md"] = INDEX.format(names="\n".join(sorted(results)))
-    found["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    return found
+    found = {f"{name}.md": text for name, text in results.items()}
+    return found | {"index.md": INDEX.format(names="\n".join(sorted(results)))}
 
 
 def setup(app):
-    write_pages(Path(app.srcdir) / "generated", pages())
+    generated = Path(app.srcdir) / "generated"
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    write_pages(generated / "benchmarks", pages())
+    write_pages(generated / "changes", {"changelog.md": changelog})
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 from docutils import nodes
+from meanings import resolve
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
 CALL = re.compile(r"^([A-Za-z_][\w.]*)(\(.*\))?$", re.DOTALL)
-REFERENCE = "generated/reference/"
 
 
 class Backticks(SphinxTransform):
@@ -46,24 +46,6 @@ class LinkedNames(SphinxPostTransform):
                     self.app.builder, here, at.docname, at.node_id, node.deepcopy()
                 )
                 node.replace_self(link)
-
-
-def resolve(name, here, objects):
-    """Return the full name of what is meant, or None.
-
-    Bare names count in the reference only, those of the same package first: elsewhere
-    they may be anybody's, as in the tables of names.
-    """
-    dotted = [name, f"holdfast.{name}"] if "." in name else []
-    bare = []
-    if here.startswith(REFERENCE) and "." not in name:
-        package = here.removeprefix(REFERENCE).partition("/")[0]
-        spaces = [package, "holdfast", "maps", "sets", "testing", "recipes", "linalg"]
-        bare = [
-            f"holdfast.{space}.{name}".replace("holdfast.holdfast", "holdfast")
-            for space in spaces
-        ]
-    return next((each for each in [*dotted, *bare] if each in objects), None)
 
 
 def setup(app):

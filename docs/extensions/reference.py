@@ -20,8 +20,20 @@ PACKAGES = (
 )
 # The files of these packages are no families: one page shows all names.
 ON_ONE_PAGE = ("holdfast.recipes", "holdfast.testing", "holdfast.errors")
+# What is shown of classes that also have methods for the library itself.
+MEMBERS = {
+    "AverageWeights": "update_parameters",
+    "Parametrization": (
+        "forward, right_inverse, bind, refine_, rebase_, translate, spec"
+    ),
+    "ParametrizationList": "right_inverse, rebase_, originals",
+}
 # The pages of `holdfast` itself, by the package that the names are from.
 TITLES = {"core": "One tensor", "model": "A whole model"}
+ABOUT = {
+    "core": "What registers, reads, assigns, changes and removes the maps of a tensor.",
+    "model": "What works on all parametrized tensors below a module.",
+}
 
 
 def public_names(package):
@@ -61,7 +73,7 @@ def entry(package, name, value):
     if issubclass(value, Exception):
         return f".. autoexception:: {package}.{name}\n   :show-inheritance:\n"
     catalogued = package in {"holdfast.maps", "holdfast.sets"} and name != "Constraint"
-    members = "" if catalogued else "   :members:\n"
+    members = "" if catalogued else f"   :members: {MEMBERS.get(name, '')}\n"
     return f".. autoclass:: {package}.{name}\n{members}"
 
 
@@ -86,13 +98,12 @@ def title_of(package, page):
 
 def file_page(package, page, names):
     """Return the page of one file of a package."""
-    about = importlib.import_module(
-        f"holdfast.{page}" if package == "holdfast" else f"{package}.{page}"
-    )
+    source = f"holdfast.{page}" if package == "holdfast" else f"{package}.{page}"
+    about = ABOUT.get(page) or first_line(importlib.import_module(source))
     return "\n".join(
         [
             heading(title_of(package, page), "="),
-            first_line(about),
+            about,
             "",
             *(entry(package, name, value) for name, value in names.items()),
         ]
@@ -119,14 +130,14 @@ def package_pages(package):
         names = found["index"]
         parts += [rows(package, names)]
         parts += [entry(package, name, value) for name, value in names.items()]
-        return {f"reference/{folder}/index.rst": "\n".join(parts)}
+        return {f"{folder}/index.rst": "\n".join(parts)}
     parts += [rows(package, public_names(package))]
     own = [page for page in found if page != "recipes"]
     parts += [".. toctree::", "   :hidden:", "", *(f"   {page}" for page in own), ""]
-    pages = {f"reference/{folder}/index.rst": "\n".join(parts)}
+    pages = {f"{folder}/index.rst": "\n".join(parts)}
     for page in own:
         text = file_page(package, page, found[page])
-        pages[f"reference/{folder}/{page}.rst"] = text
+        pages[f"{folder}/{page}.rst"] = text
     return pages
 
 
@@ -149,12 +160,12 @@ def pages():
         *(f"   {page}" for page in pages),
         "",
     ]
-    found = {"reference/index.rst": "\n".join(parts)}
+    found = {"index.rst": "\n".join(parts)}
     for package in PACKAGES:
         found |= package_pages(package)
     return found
 
 
 def setup(app):
-    write_pages(Path(app.srcdir) / "generated", pages())
+    write_pages(Path(app.srcdir) / "generated" / "reference", pages())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 def write_pages(folder, pages):
-    """Write pages, and only those that changed: Sphinx reads these again."""
+    """Make a folder hold these pages only; what has not changed is left alone.
+
+    Sphinx reads again what was written, and warns of pages that nothing leads to.
+    """
+    for path in folder.rglob("*.*"):
+        if path.relative_to(folder).as_posix() not in pages:
+            path.unlink()
     for name, text in pages.items():
         path = folder / name
         if path.is_file() and path.read_text("utf-8") == text:

@@ -1,0 +1,32 @@
+"""What a name in a page means."""
+
+from __future__ import annotations
+
+REFERENCE = "generated/reference/"
+SPACES = ("holdfast", "maps", "sets", "testing", "errors", "recipes", "linalg")
+# Pages that speak of holdfast alone
+OURS = ("start", "guides/", "concepts/", "families/", "generated/gallery/")
+
+
+def resolve(name, here, objects):
+    """Return the full name of what is meant, or None.
+
+    In the reference a bare name is first of all one of the same package. In pages of
+    ours it has to mean one thing only; in tables of names it may be anybody's.
+    """
+    if "." in name:
+        return next((n for n in (name, f"holdfast.{name}") if n in objects), None)
+    if here.startswith(REFERENCE):
+        package = here.removeprefix(REFERENCE).partition("/")[0]
+        found = meanings(name, [package, *SPACES], objects)
+        return found[0] if found else None
+    if here.startswith(OURS):
+        found = meanings(name, ["holdfast", "maps", "sets"], objects)
+        return found[0] if len(found) == 1 else None
+    return None
+
+
+def meanings(name, spaces, objects):
+    paths = [f"holdfast.{space}.{name}" for space in spaces]
+    paths = [path.replace("holdfast.holdfast", "holdfast") for path in paths]
+    return [path for path in paths if path in objects]
