@@ -27,6 +27,16 @@ class Backticks(SphinxTransform):
             node.replace_self(nodes.literal("", node.astext()))
 
 
+class TrimmedCode(SphinxTransform):
+    """Examples end where their output does, not in the empty line that doctest asks."""
+
+    default_priority = 400
+
+    def apply(self, **_):
+        for node in self.document.findall(nodes.literal_block):
+            node.replace(node[0], nodes.Text(node.astext().rstrip()))
+
+
 class LinkedNames(SphinxPostTransform):
     """A literal that names an object of the reference becomes a link."""
 
@@ -50,5 +60,6 @@ class LinkedNames(SphinxPostTransform):
 
 def setup(app):
     app.add_transform(Backticks)
+    app.add_transform(TrimmedCode)
     app.add_post_transform(LinkedNames)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

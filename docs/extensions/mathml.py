@@ -8,6 +8,7 @@ from latex2mathml.converter import convert
 
 def aligned(latex):
     """Return a formula, its lines under each other if it has several."""
+    latex = " ".join(latex.split())  # a backslash at the end of a line is a space
     several = "\\\\" in latex or "&" in latex
     return rf"\begin{{aligned}}{latex}\end{{aligned}}" if several else latex
 

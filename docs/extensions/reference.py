@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -166,6 +167,13 @@ def pages():
     return found
 
 
+def escape_symbols(_app, _what, _name, _value, _options, lines):
+    """Keep "rank: r." a sentence: to napoleon and docutils it begins a list at r."""
+    text = re.sub(r"(:param \w+:)\n +(\w)\.(?=\n|$)", r"\1 \\\2.", "\n".join(lines))
+    lines[:] = text.split("\n")
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", escape_symbols, priority=900)
     write_pages(Path(app.srcdir) / "generated" / "reference", pages())
     return {"parallel_read_safe": True, "parallel_write_safe": True}
