@@ -15,10 +15,20 @@ def reset(_configuration, _file):
     torch.manual_seed(0)
 
 
+class TutorialFirst:
+    """The order of the pages."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name):
+        return not name.endswith("_tutorial.py"), name
+
+
 CONFIGURATION = {
     "examples_dirs": [str(SOURCE)],
     "gallery_dirs": ["generated/gallery"],
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery.TutorialFirst",
     "reset_modules": ("matplotlib", "gallery.reset"),
     "abort_on_example_error": True,
     "download_all_examples": False,

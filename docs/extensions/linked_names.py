@@ -34,7 +34,9 @@ class TrimmedCode(SphinxTransform):
 
     def apply(self, **_):
         for node in self.document.findall(nodes.literal_block):
-            node.replace(node[0], nodes.Text(node.astext().rstrip()))
+            # what differs from its source is taken for markup, and is not colored
+            node.rawsource = node.astext().rstrip()
+            node.replace(node[0], nodes.Text(node.rawsource))
 
 
 class LinkedNames(SphinxPostTransform):

@@ -5,7 +5,14 @@ from __future__ import annotations
 REFERENCE = "generated/reference/"
 SPACES = ("holdfast", "maps", "sets", "testing", "errors", "recipes", "linalg")
 # Pages that speak of holdfast alone
-OURS = ("start", "guides/", "concepts/", "families/", "generated/gallery/")
+OURS = (
+    "start",
+    "guides/",
+    "concepts/",
+    "families/",
+    "generated/gallery/",
+    "generated/changes/",
+)
 
 
 def resolve(name, here, objects):
@@ -15,13 +22,15 @@ def resolve(name, here, objects):
     ours it has to mean one thing only; in tables of names it may be anybody's.
     """
     if "." in name:
-        return next((n for n in (name, f"holdfast.{name}") if n in objects), None)
+        recipe = f"holdfast.recipes.{name.removeprefix('holdfast.')}"
+        paths = (name, f"holdfast.{name}", recipe)
+        return next((path for path in paths if path in objects), None)
     if here.startswith(REFERENCE):
         package = here.removeprefix(REFERENCE).partition("/")[0]
         found = meanings(name, [package, *SPACES], objects)
         return found[0] if found else None
     if here.startswith(OURS):
-        found = meanings(name, ["holdfast", "maps", "sets"], objects)
+        found = meanings(name, ["holdfast", "maps", "sets", "recipes"], objects)
         return found[0] if len(found) == 1 else None
     return None
 
