@@ -93,6 +93,8 @@ def test_a_page_is_written_when_it_changes_only(tmp_path, reference):
         ("Orthogonal", "generated/reference/maps/cayley", "holdfast.maps.Orthogonal"),
         ("Cayley", "names", None),  # in a table it may be anybody's
         ("positive", "coming_from/torch", None),
+        ("simplex", "families/combinators", None),  # a constraint of torch's
+        ("conv_norm_bound", "families/norms", "holdfast.linalg.conv_norm_bound"),
         ("holdfast.spd", "coming_from/geotorch", "holdfast.recipes.spd"),
         ("torch.cached", "guides/caching", None),
     ],

@@ -30,7 +30,9 @@ def resolve(name, here, objects):
         found = meanings(name, [package, *SPACES], objects)
         return found[0] if found else None
     if here.startswith(OURS):
-        found = meanings(name, ["holdfast", "maps", "sets", "recipes"], objects)
+        # `symmetric` and `simplex` are torch's words too, and so are the recipes' names
+        functions = ["linalg"] if "_" in name else []
+        found = meanings(name, ["holdfast", "maps", "sets", *functions], objects)
         return found[0] if len(found) == 1 else None
     return None
 
