@@ -18,6 +18,7 @@ version = release = installed("holdfast")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
     # ours, in docs/extensions
