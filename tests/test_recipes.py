@@ -735,10 +735,3 @@ def test_no_rows_are_probabilities_and_no_columns_orthogonal():
     assert holdfast.simplex(module, "weight").weight.shape == (0, 4)
     module.tall = torch.nn.Parameter(torch.zeros(4, 0))
     assert holdfast.per_gate(module, "tall", gates=2).tall.shape == (4, 0)
-
-
-@pytest.mark.parametrize("recipe", ["orthogonal", "sparse", "max_norm"])
-def test_a_lazy_weight_is_refused_by_what_it_lacks(recipe):
-    lazy = torch.nn.LazyLinear(4)
-    with pytest.raises(errors.InvalidTensorError, match="not initialized yet"):
-        getattr(holdfast, recipe)(lazy)

@@ -24,7 +24,7 @@ from .checks import (
     explained,
 )
 from .epoch import EpochList
-from .inversion import invert
+from .inversion import bind_again, invert
 from .parametrization import Outside, Parametrization
 from .sharing import claim, parts_of
 from .transaction import Snapshot, decisive, like, write
@@ -240,6 +240,7 @@ class ParametrizationList(EpochList):
             with Snapshot(self._modules.values()), torch.no_grad():
                 for original, tensor in self.inverted(value, where):
                     write(original, tensor)
+            self.__dict__["_emptied"] = False
         except (NotInSetError, NonFiniteError):
             if not self._is_current(value):
                 raise
@@ -255,6 +256,8 @@ class ParametrizationList(EpochList):
         The caller writes, and puts the maps back if anything fails.
         """
         tensor = check_assigned(self, value, where)
+        if self.__dict__["_emptied"]:
+            bind_again(self, tensor, where)
         new = invert(self, tensor, where, registering=False)
         originals = self.originals()
         tensors = check_originals(self, new, originals, where)
@@ -350,6 +353,7 @@ _UNCOPIED: dict[str, Any] = {
 # What a chain starts with and what a copy starts with again
 _PRIVATE: dict[str, Any] = {
     **_UNCOPIED,
+    "_emptied": False,
     "_epoch": 0,
     "_refined": None,
     "_special": False,

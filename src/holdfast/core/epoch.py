@@ -25,6 +25,7 @@ _epochs = itertools.count(1)  # one for all: an undone change never brings one b
 class EpochList(nn.ModuleList):
     """A ``ModuleList`` with an epoch; every method here begins a new one."""
 
+    _emptied: bool  # memory without values took the place of no memory: `to_empty`
     _epoch: int
     _memo: ReferenceType[Memo] | None
     _kind: object  # `core/batching.py`; None: unknown
@@ -106,7 +107,15 @@ class EpochList(nn.ModuleList):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self.forget()
-        return super()._apply(*args, **kwargs)
+        before = self._is_meta()
+        super()._apply(*args, **kwargs)
+        if before and not self._is_meta():
+            self.__dict__["_emptied"] = True
+        return self
+
+    def _is_meta(self) -> bool:
+        tensors = (*self._parameters.values(), *self._buffers.values())
+        return any(tensor is not None and tensor.is_meta for tensor in tensors)
 
     def _save_to_state_dict(self, *args: Any) -> None:
         self.look()
@@ -115,3 +124,5 @@ class EpochList(nn.ModuleList):
     def _load_from_state_dict(self, *args: Any) -> None:
         self.forget()
         super()._load_from_state_dict(*args)
+        if not args[-1]:  # the errors so far
+            self.__dict__["_emptied"] = False

@@ -7,12 +7,13 @@ against the declared sets. Nothing is written here.
 from __future__ import annotations
 
 import dis
+import itertools
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..errors import NoRightInverseError, NotInSetError
+from ..errors import InvalidTensorError, NoRightInverseError, NotInSetError
 from ..linalg.tolerances import tolerance
 from ..sets.linear import Real
 from .checks import Originals, Where, check_finite, explained
@@ -33,6 +34,26 @@ def invert(
             new = _right_inverse(map_, new, where, registering=registering)
         check_finite(map_, new, value, where)
     return new
+
+
+def bind_again(chain: ParametrizationList, value: Tensor, where: Where) -> None:
+    """Start maps anew whose memory has no values, as `to_empty` leaves it.
+
+    What `bind` does not make, an argument or a trained tensor, a weight cannot tell.
+    """
+    for i, map_ in chain._modules.items():
+        assert map_ is not None
+        before = dict(itertools.chain(map_.named_parameters(), map_.named_buffers()))
+        if isinstance(map_, Parametrization):
+            map_.bind(value)
+        now = itertools.chain(map_.named_parameters(), map_.named_buffers())
+        for name, tensor in now:
+            if tensor is before.get(name):
+                raise InvalidTensorError(
+                    f"`{where()}`: `to_empty` has left `{_name(map_)}` without the "
+                    f"values of its tensor `{name}`, which no weight tells. Load the "
+                    f"state dict of a parametrized model, which has it as `{i}.{name}`."
+                )
 
 
 def _admit(

@@ -19,7 +19,7 @@ from ..linalg.norms import rescale
 from ..linalg.power import rayleigh
 from .chain import ParametrizationList
 from .checks import check_assigned, check_originals
-from .inversion import invert
+from .inversion import bind_again, invert
 from .parametrization import Parametrization
 from .transaction import Snapshot
 
@@ -177,8 +177,10 @@ def _placed(
         kind = (value.is_complex(), value.is_floating_point())
         same_kind = kind == (like.is_complex(), like.is_floating_point())
         value = value.to(like.device, like.dtype if same_kind else None)
-        return check_assigned(chain, value, lambda: path)
-    if (value.device, value.dtype) != (like.device, like.dtype):
+        value = check_assigned(chain, value, lambda: path)
+    if chain.__dict__["_emptied"]:
+        bind_again(chain, value, lambda: path)
+    elif (value.device, value.dtype) != (like.device, like.dtype):
         for map_ in chain._modules.values():
             if isinstance(map_, Parametrization):
                 map_.bind(value)

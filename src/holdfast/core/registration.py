@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from .calling import call
 from .chain import ParametrizationList
 from .checks import Where, check_finite, check_image, explained
 from .classes import chain_of, is_parametrized, original_class
+from .deferral import defer, is_uninitialized
 from .equality import is_equal
 from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
@@ -47,7 +49,9 @@ def register_parametrization(
 
     ``module.weight`` becomes :math:`\varphi(\text{original})`, computed on reading;
     the original starts at :math:`\psi(W)` for the present value :math:`W`. On a tensor
-    that is parametrized already, the map is added after those that are there.
+    that is parametrized already, the map is added after those that are there. A tensor
+    of a lazy module that has no shape yet is parametrized in the first forward, when it
+    gets one.
 
     Args:
         module: the module that owns the tensor.
@@ -93,6 +97,10 @@ def register_parametrization(
         )
     where = partial(path_of, module, tensor_name)
     check_arguments(parametrization, outside, where)
+    if is_uninitialized(module, tensor_name):
+        choices = {"unsafe": unsafe, "outside": outside, "once": once}
+        step = partial(_register_where_it_is, tensor_name, parametrization, choices)
+        return defer(module, tensor_name, step)
     if once and _is_there(module, tensor_name, parametrization):
         return module
     home = home_of(parametrization)
@@ -169,6 +177,16 @@ def name_tensor(error: Exception, where: Where) -> None:
     """Name the tensor in an error that a map raised, which does not know it."""
     if f"`{where()}`" not in str(error) + "".join(getattr(error, "__notes__", [])):
         error.add_note(f"while parametrizing `{where()}`")
+
+
+def _register_where_it_is(
+    name: str, map_: nn.Module, choices: dict[str, Any], module: nn.Module
+) -> None:
+    """Register a map that was not part of the module when that was moved."""
+    chain = chain_of(module, name)
+    held = module if chain is None else chain
+    map_.to(next(itertools.chain(held.parameters(), held.buffers())).device)
+    register_parametrization(module, name, map_, **choices)
 
 
 def _is_there(module: nn.Module, name: str, map_: nn.Module) -> bool:
@@ -327,7 +345,8 @@ def usable(tensor: Tensor | None, where: Where) -> Tensor:
     if tensor is None or nn.parameter.is_lazy(tensor):
         raise InvalidTensorError(
             f"`{where()}` is {'None' if tensor is None else 'not initialized yet'}, "
-            "so there is no tensor to parametrize. Give the module one first."
+            "so there is no tensor to parametrize. Give the module one first"
+            f"{'' if tensor is None else ': run a batch through it'}."
         )
     strides = zip(tensor.shape, tensor.stride(), strict=True)
     if not tensor.is_contiguous() and any(n > 1 and step == 0 for n, step in strides):

@@ -63,6 +63,7 @@ def save(
         if (
             not isinstance(value, Tensor)
             or value.is_meta
+            or nn.parameter.is_lazy(value)
             or value.layout != torch.strided
         ):
             raise CheckpointError(

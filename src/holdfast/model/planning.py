@@ -7,11 +7,13 @@ import glob
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
+from ..core.deferral import defer, is_awaited
 from ..core.equality import is_equal
 from ..core.parametrization import Parametrization
 from ..core.registration import Prepared, place, prepare
@@ -28,9 +30,10 @@ class Step:
 
     Attributes:
         path: the tensor.
-        shape: its shape.
+        shape: its shape; ``None`` for a tensor of a lazy module, which gets its maps
+            in the first forward, along with a shape.
         maps: the maps, as they print.
-        before: its number of entries.
+        before: its number of entries, 0 as long as there is no shape.
         after: the number of free parameters.
         moved: how far the value will move, relative to its norm; ``None`` on the meta
             device, or where there is a problem.
@@ -39,7 +42,7 @@ class Step:
     """
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     maps: str
     before: int
     after: int = 0
@@ -88,7 +91,12 @@ class Plan:
         """
         if self.problems:
             raise PlanError("\n".join(("The plan has problems:", *self.problems)))
-        place([_prepared(site, rule) for site, rule in self._sites])
+        now = [(site, rule) for site, rule in self._sites if not site.is_uninitialized]
+        place([_prepared(site, rule) for site, rule in now])
+        for site, rule in self._sites:
+            if site.is_uninitialized:
+                step = partial(_place_later, site.prefix, site.name, rule)
+                defer(site.module, site.name, step)
         return self._model
 
     def data(self) -> list[dict[str, object]]:
@@ -222,6 +230,11 @@ def _conflict(sites: Sequence[Site], fitting: Sequence[Rule]) -> str:
             f"`{path}`: is parametrized already, by {_shown([*chain])}. Remove that "
             "first, or leave it alone by a rule of None."
         )
+    if is_awaited(sites[0].module, sites[0].name):
+        return (
+            f"`{path}`: is to be parametrized in the first forward already. Run a "
+            "batch, or leave it alone by a rule of None."
+        )
     return ""
 
 
@@ -233,10 +246,19 @@ def _prepared(site: Site, rule: Rule, module: nn.Module | None = None) -> Prepar
     return prepare(module or site.module, site.name, maps, lambda: site.path)
 
 
+def _place_later(prefix: str, name: str, rule: Rule, module: nn.Module) -> None:
+    """Parametrize a tensor of a lazy module, which has its shape by now."""
+    tensor = module._parameters[name]
+    assert tensor is not None
+    place([_prepared(Site(prefix, module, name), rule.on(tensor.device))])
+
+
 def _try(site: Site, rule: Rule) -> Step:
     """Parametrize a copy of a tensor, and look at it."""
     tensor = site.module._parameters[site.name]
     assert tensor is not None
+    if site.is_uninitialized:
+        return Step(site.path, None, _shown(rule.maps or ()), 0)
     known = (site.path, tuple(tensor.shape), _shown(rule.maps or ()), tensor.numel())
     trial = nn.Module()
     trial.register_parameter(site.name, _copy_of(tensor))
@@ -275,6 +297,8 @@ def _shown(maps: Sequence[nn.Module]) -> str:
 
 
 def _row(step: Step) -> tuple[str, ...]:
+    if step.shape is None:
+        return step.path, "not yet known", step.maps, "", "", ""
     shape = " x ".join(map(str, step.shape))
     if step.problem:
         return step.path, shape, step.maps, f"{step.before:,}", "", ""

@@ -11,15 +11,18 @@ Note [Patterns]
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
+import torch
 from torch import nn
 
 from ..core.classes import chain_of, original_class
+from ..core.deferral import is_uninitialized
 from ..core.parametrization import Parametrization
 from ..errors import PlanError
 from ..maps.specs import from_spec
@@ -50,6 +53,11 @@ class Site:
     def path(self) -> str:
         """The tensor's path from the model."""
         return f"{self.prefix}.{self.name}" if self.prefix else self.name
+
+    @property
+    def is_uninitialized(self) -> bool:
+        """Whether the tensor belongs to a lazy module, and has no shape yet."""
+        return is_uninitialized(self.module, self.name)
 
     @property
     def chain(self) -> nn.ModuleList | None:
@@ -96,6 +104,13 @@ class Rule:
         name = site.path if self.module is None else site.name
         inside = self.module is None or _fits(self.module, site.prefix, site.module)
         return inside and _fits(self.tensor, name, site.module)
+
+    def on(self, device: torch.device) -> Rule:
+        """Return the rule with copies of its maps on a device."""
+        maps = None if self.maps is None else copy.deepcopy(self.maps)
+        for map_ in maps or ():
+            map_.to(device)
+        return replace(self, maps=maps)
 
     def __str__(self) -> str:
         parts = (self.tensor,) if self.module is None else (self.module, self.tensor)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from ..core.deferral import once_initialized
 from ..core.registration import register_parametrization
 from ..errors import path_of
 from ..maps.ball import ClipNorm
@@ -173,6 +174,7 @@ def sphere(
     return register_parametrization(module, name, Normalize(radius, dim))
 
 
+@once_initialized
 def max_norm(
     module: nn.Module,
     name: str = "weight",
@@ -209,6 +211,7 @@ def max_norm(
     return register_parametrization(module, name, ClipNorm(bound, dim=dim))
 
 
+@once_initialized
 def sparse(
     module: nn.Module,
     name: str = "weight",

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from ..core.classes import chain_of
+from ..core.deferral import once_initialized
 from ..core.parametrization import Parametrization
 from ..core.registration import register_parametrization
 from ..errors import InvalidTensorError, path_of
@@ -79,6 +80,7 @@ def spd(
     return register_parametrization(module, name, map_)
 
 
+@once_initialized
 def low_rank(
     module: nn.Module,
     name: str = "weight",
@@ -115,6 +117,7 @@ def low_rank(
     return _as_matrix(module, name, LowRank(rank), axes)
 
 
+@once_initialized
 def lora(
     module: nn.Module,
     name: str = "weight",
@@ -160,6 +163,7 @@ def lora(
     return _training(_as_matrix(module, name, map_, axes), name)
 
 
+@once_initialized
 def dora(
     module: nn.Module,
     name: str = "weight",

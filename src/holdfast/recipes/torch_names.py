@@ -7,6 +7,7 @@ from typing import cast, get_args
 from torch import Tensor, nn
 
 from ..core.classes import chain_of
+from ..core.deferral import once_initialized
 from ..core.registration import register_parametrization, usable
 from ..errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
 from ..linalg.matricization import matricized_shape
@@ -23,6 +24,7 @@ _ORTHOGONAL_MAPS = (
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
+@once_initialized
 def orthogonal(
     module: nn.Module,
     name: str = "weight",
@@ -128,6 +130,7 @@ def weight_norm(
     return register_parametrization(module, name, WeightNorm(dim))
 
 
+@once_initialized
 def spectral_norm(
     module: nn.Module,
     name: str = "weight",

@@ -1,0 +1,102 @@
+"""What is asked of a tensor that has no shape yet.
+
+A lazy module (``nn.LazyLinear``) gets its parameters in the first forward, by a hook
+of torch's that runs before it. A hook of ours comes after that one, and does then what
+was asked before.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+from torch import nn
+
+from ..errors import path_of
+from .refinement import refine_hook
+
+P = ParamSpec("P")
+Step = Callable[[nn.Module], object]
+
+
+class Deferred:
+    """A hook that waits for tensors, and then takes the steps that were put off.
+
+    It is part of its module: it is copied and pickled with it, and goes when it is
+    through. Steps that fail stay, so that no forward runs without them.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, Step]] = []
+
+    def __call__(self, module: nn.Module, _: object) -> None:
+        """Take the steps whose tensors are there by now."""
+        moved_before = _holds(module, refine_hook)
+        ready = [each for each in self.steps if not is_uninitialized(module, each[0])]
+        for name, step in ready:
+            try:
+                step(module)
+            except Exception as error:
+                error.add_note(
+                    f"`{path_of(module, name)}` was to be parametrized as soon as it "
+                    "had a shape, which it got in this forward"
+                )
+                raise
+            self.steps.remove((name, step))
+        if not self.steps:
+            hooks = module._forward_pre_hooks
+            for key in [key for key, hook in hooks.items() if hook is self]:
+                del hooks[key]
+        if not moved_before:
+            refine_hook(module, ())  # torch has made its list of hooks without it
+
+
+def is_uninitialized(module: nn.Module, name: str) -> bool:
+    """Tell whether a tensor of a module has no shape yet."""
+    tensor = module._parameters.get(name, module._buffers.get(name))
+    return tensor is not None and nn.parameter.is_lazy(tensor)
+
+
+def defer(module: nn.Module, name: str, step: Step) -> nn.Module:
+    """Take a step when a tensor has got its shape."""
+    hook = _waiting(module)
+    if hook is None:
+        hook = Deferred()
+        module.register_forward_pre_hook(hook)
+    hook.steps.append((name, step))
+    return module
+
+
+def is_awaited(module: nn.Module, name: str) -> bool:
+    """Tell whether a step waits for a tensor."""
+    hook = _waiting(module)
+    return hook is not None and any(waited == name for waited, _ in hook.steps)
+
+
+def _waiting(module: nn.Module) -> Deferred | None:
+    hooks = module._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, Deferred)), None)
+
+
+def once_initialized(recipe: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
+    """Let a recipe, which looks at a shape, wait until there is one."""
+    signature = inspect.signature(recipe)
+
+    @functools.wraps(recipe)
+    def recipe_or_later(*args: P.args, **kwargs: P.kwargs) -> nn.Module:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        choices: dict[str, Any] = dict(call.arguments)
+        module: object = choices.pop("module")
+        name = choices["name"]
+        if isinstance(module, nn.Module) and is_uninitialized(module, name):
+            return defer(module, name, functools.partial(recipe_or_later, **choices))
+        return recipe(*args, **kwargs)
+
+    return recipe_or_later
+
+
+def _holds(module: nn.Module, hook: object) -> bool:
+    return any(held is hook for held in module._forward_pre_hooks.values())
