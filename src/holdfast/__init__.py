@@ -11,6 +11,7 @@ from .core.cache import cached
 from .core.chain import ParametrizationList
 from .core.classes import is_parametrized, type_before_parametrizations
 from .core.disabling import disabled
+from .core.joining import join, separate
 from .core.memo import remember
 from .core.parametrization import Parametrization
 from .core.registration import register_parametrization
@@ -69,6 +70,7 @@ __all__ = [
     "hurwitz",
     "insert_link",
     "is_parametrized",
+    "join",
     "linalg",
     "load",
     "lora",
@@ -89,6 +91,7 @@ __all__ = [
     "replace_link",
     "save",
     "schur_stable",
+    "separate",
     "sets",
     "simplex",
     "sparse",

@@ -20,6 +20,7 @@ from ..linalg.power import rayleigh
 from .chain import ParametrizationList
 from .checks import check_assigned, check_originals
 from .inversion import bind_again, invert
+from .joints import gather
 from .parametrization import Parametrization
 from .transaction import Snapshot
 
@@ -30,6 +31,7 @@ def respell(
     module: nn.Module, state: State, prefix: str, *, assign: bool, errors: list[str]
 ) -> None:
     """Put what a state dict says of the parametrized tensors under their own keys."""
+    gather(module, state, prefix)
     chains: Any = module._modules.get("parametrizations")
     for name, chain in getattr(chains, "_modules", {}).items():
         translate(chain, state, prefix, name)

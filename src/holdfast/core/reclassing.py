@@ -15,14 +15,16 @@ from torch import nn
 from .classes import original_class, parametrized_class, shared_class
 
 
-def reclass(module: nn.Module, names: Iterable[str]) -> None:
-    """Give an instance the class for these parametrized names.
+def reclass(
+    module: nn.Module, names: Iterable[str], base: type[nn.Module] | None = None
+) -> None:
+    """Give an instance the class for these parametrized names, perhaps of another base.
 
     Classes that another tool has put on top (FSDP2's ``fully_shard``) stay on top.
     """
     cls = type(module)
     old = shared_class(cls) or cls
-    base = original_class(cls)
+    base = base or original_class(cls)
     new = parametrized_class(base, frozenset(names)) if names else base
     object.__setattr__(module, "__class__", _rebuild(cls, old, new))
 

@@ -7,6 +7,7 @@ once, and between steps the module holds no value and no graph, and can be copie
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import weakref
@@ -15,6 +16,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .cache import cached
+from .joints import joints_of
 from .memo import Memo, slot_of
 from .scope import open_scopes
 from .torch_state import is_grad_enabled, is_traced
@@ -43,7 +46,7 @@ def members_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Any]:
     @functools.wraps(base.forward)
     def forward(self: nn.RNNBase, *args: Any, **kwargs: Any) -> Any:
         run: Callable[..., Any] = super(cls, self).forward  # type: ignore[misc]
-        if is_traced():
+        if is_traced() or id(self) in _running.lists:  # a class above has read it
             return run(*args, **kwargs)
         _running.lists[id(self)] = _read(self)
         try:
@@ -66,7 +69,9 @@ def members_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Any]:
 
 
 def _read(module: nn.RNNBase) -> list[Tensor]:
-    return [_weight(module, name) for name in module._flat_weights_names]
+    once = is_grad_enabled() and joints_of(type(module)) and not is_traced()
+    with cached(module) if once else contextlib.nullcontext():
+        return [_weight(module, name) for name in module._flat_weights_names]
 
 
 def _weight(module: nn.RNNBase, name: str) -> Tensor:

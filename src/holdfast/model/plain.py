@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.joints import Joint, joints_of
+
 
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return a state dict as if nothing were parametrized.
@@ -39,7 +41,21 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
             state = _unparametrized(
                 state, f"{prefix}." if prefix else "", module, values
             )
+        for joint in joints_of(type(module)):
+            state = _separated(state, f"{prefix}." if prefix else "", joint)
     return state
+
+
+def _separated(state: dict[str, Any], prefix: str, joint: Joint) -> dict[str, Any]:
+    """Put the tensors that were joined in the place of their whole."""
+    result = dict[str, Any]()
+    for key, value in state.items():
+        if key == prefix + joint.name:
+            for name, part in joint.split(value).items():
+                result[prefix + name] = part.contiguous()
+        else:
+            result[key] = value
+    return result
 
 
 def _unparametrized(
