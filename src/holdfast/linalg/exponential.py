@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .chebyshev import derivative, evaluate, sweep
+from .portable import portable_exponential
 from .precision import double, no_autocast
 from .products import add_product, add_to_diagonal
 from .rotation import plane_rotation, space_rotation, turned
@@ -18,7 +19,7 @@ from .structure import (
     require_square,
     skew_of_lower,
 )
-from .tracing import dual, traced
+from .tracing import dual, exported_to_onnx, traced
 
 
 def skew_exponential(A: Tensor) -> Tensor:
@@ -171,6 +172,8 @@ def matrix_exponential(A: Tensor) -> Tensor:
 
 def _by_torch(A: Tensor) -> Tensor:
     """Return torch's exponential. See Note [A batch of two]."""
+    if exported_to_onnx():
+        return portable_exponential(A)
     wide = double(A)
     if wide.dtype != A.dtype:
         return torch.matrix_exp(wide).to(A.dtype)

@@ -31,8 +31,10 @@ import torch
 from torch import Tensor
 
 from .closed_form import Tensors, closed_form
+from .portable import portable_upper_inverse
 from .precision import double
 from .products import add_product, add_to_diagonal, scaled_product
+from .tracing import exported_to_onnx
 
 # More reflections than this are halved; larger triangles are inverted by halves.
 _REFLECTIONS, _TRIANGLE = 96, 64
@@ -170,6 +172,8 @@ def _by_halves(V: Tensor) -> Tensor:
 def _upper_inverse(S: Tensor) -> Tensor:
     """Return the inverse of an upper triangular matrix, without derivatives."""
     n = S.shape[-1]
+    if exported_to_onnx():
+        return portable_upper_inverse(S)
     if n <= _TRIANGLE:
         wide = double(S)
         identity = torch.eye(n, dtype=wide.dtype, device=S.device)

@@ -31,7 +31,7 @@ from .closed_form import closed_form
 from .precision import double
 from .products import add_product, scaled_product
 from .structure import require_square
-from .tracing import recorded
+from .tracing import exported_to_onnx, recorded
 
 # The largest blocks that are not halved: of single matrices, of batches of less than
 # eight and of more, in a traced graph (which should stay small), and where products
@@ -99,6 +99,8 @@ def invert_accretive(S: Tensor) -> Tensor:
         return flat.unflatten(0, S.shape[:-2]).clone()  # a view has no forward mode
     if S.is_cuda:
         return _by_halves(S, _PRODUCTS)
+    if exported_to_onnx():
+        return inverse_by_products(double(S)).to(S.dtype)
     if recorded(S):
         return _by_halves(S, _TRACED)
     count = 1 if S.ndim == 2 else S.shape[0]

@@ -14,6 +14,7 @@ Note [Derivatives of derivatives]
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
@@ -63,6 +64,17 @@ def recorded(X: Tensor) -> bool:
         or X.is_meta
         or type(X) not in (Tensor, nn.Parameter)
     )
+
+
+def exported_to_onnx() -> bool:
+    """Tell whether a graph for ONNX is being recorded, which has few operations.
+
+    Example:
+        >>> exported_to_onnx()
+        False
+    """
+    onnx = sys.modules.get("torch.onnx")  # it is slow to import
+    return onnx is not None and onnx.is_in_onnx_export()
 
 
 def traced(X: Tensor) -> bool:

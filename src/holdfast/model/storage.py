@@ -247,7 +247,7 @@ def _safetensors() -> Any:  # noqa: ANN401
     except ModuleNotFoundError as error:
         raise CheckpointError(
             "Checkpoints are safetensors files, which needs a package that is not "
-            "installed. Install it with `python -m pip install safetensors`."
+            "installed. Install it with `python -m pip install 'holdfast[save]'`."
         ) from error
     return safetensors
 
