@@ -156,7 +156,8 @@ class ParametrizationList(EpochList):
         distance, norm = self._moved
         relative = float(distance) / max(float(norm), _TINY)
         value = torch.empty(self.shape, dtype=self.originals()[0].dtype, device="meta")
-        return 0.0 if relative <= tolerance(value) else relative
+        exact = not (value.is_floating_point() or value.is_complex())
+        return 0.0 if relative <= (0 if exact else tolerance(value)) else relative
 
     def originals(self) -> tuple[Tensor, ...]:
         """Return the free tensors."""
@@ -363,9 +364,10 @@ _PRIVATE: dict[str, Any] = {
 
 def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``||new - old||`` and ``||old||``."""
-    if new.shape != old.shape:
-        return torch.tensor(float("nan")), torch.ones(())
-    if not (old.is_floating_point() or old.is_complex()):
-        new, old = double(new), double(old)
     norm = torch.linalg.vector_norm
+    numbers = old.is_floating_point() or old.is_complex()
+    if new.shape != old.shape or (new.dtype != old.dtype and not numbers):
+        return torch.tensor(float("nan")), torch.ones(())
+    if not numbers:  # codes, or a mask
+        new, old = double(new), double(old)
     return norm(new - old), norm(old)
