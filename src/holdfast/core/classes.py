@@ -26,6 +26,7 @@ from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
 from .loading import respell
+from .once import reading_once
 from .reading import failure_of, reader_of
 from .sharing import borrow
 
@@ -170,6 +171,8 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
         methods["__copy__"] = _copy
     if issubclass(base, nn.RNNBase):
         methods |= recurrent.members_of(cls, base)
+    if issubclass(base, nn.MultiheadAttention):
+        methods["forward"] = reading_once(cls, base)
     for name, method in methods.items():
         type.__setattr__(cls, name, method)
     return cls

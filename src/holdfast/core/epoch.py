@@ -9,11 +9,14 @@ tells of that.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 from weakref import ReferenceType
 
 from torch import nn
+
+from .torch_state import is_traced
 
 if TYPE_CHECKING:
     from .memo import Memo
@@ -92,7 +95,8 @@ class EpochList(nn.ModuleList):
 
     def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As ``nn.Module``; ``model.parameters()`` comes through here."""
-        self.look()
+        if is_traced() or not _asks_for_hooks():
+            self.look()
         yield from super().named_modules(*args, **kwargs)
 
     def _named_members(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -126,3 +130,17 @@ class EpochList(nn.ModuleList):
         super()._load_from_state_dict(*args)
         if not args[-1]:  # the errors so far
             self.__dict__["_emptied"] = False
+
+
+def _asks_for_hooks() -> bool:
+    """Tell whether torch's encoder goes through its modules, as in every forward.
+
+    It looks for hooks, before it takes its fast path, and at no tensor.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_name in _WALKS:
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == "torch.nn.modules.transformer"
+
+
+_WALKS = ("named_modules", "modules")

@@ -8,7 +8,6 @@ class for all modules of the same class whose tensors are joined in the same way
 from __future__ import annotations
 
 import copyreg
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,14 +25,13 @@ from ..errors import (
     path_of,
 )
 from . import recurrent
-from .cache import cached
 from .classes import chain_of, original_class
 from .joints import LAYOUT, Joint, gather, joints_of
+from .once import reading_once
 from .placement import note_successors, undone_on_failure
 from .reclassing import reclass
 from .registration import usable
 from .ties import check_untied
-from .torch_state import is_grad_enabled
 
 
 def join(
@@ -244,7 +242,7 @@ def _make_class(base: type[nn.Module], joints: tuple[Joint, ...]) -> type:
     if issubclass(base, nn.RNNBase):
         members |= recurrent.members_of(cls, base)
     else:
-        members["forward"] = _forward(cls, base)
+        members["forward"] = reading_once(cls, base)
     for name, member in members.items():
         setattr(cls, name, member)
     return cls
@@ -310,18 +308,6 @@ def _members_of(cls: type, parts: set[str]) -> dict[str, Callable[..., Any]]:
         "__setattr__": set_,
         "_load_from_state_dict": load,
     }
-
-
-def _forward(cls: type, base: type[nn.Module]) -> Callable[..., Any]:
-    @functools.wraps(base.forward)
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        run: Callable[..., Any] = super(cls, self).forward  # type: ignore[misc]
-        if not is_grad_enabled():  # else the memo of the whole serves all of them
-            return run(*args, **kwargs)
-        with cached(self):
-            return run(*args, **kwargs)
-
-    return forward
 
 
 def _metaclass(meta: type) -> type:
