@@ -21,6 +21,7 @@ from torch.nn.utils import parametrizations
 import holdfast
 from holdfast import maps
 from holdfast.errors import CheckpointError
+from support import state_of
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "12"))
 
@@ -379,6 +380,43 @@ def test_other_maps_in_the_model_are_refused(path):
         holdfast.load(path, target)
 
 
+class Failing(nn.Linear):
+    """Fails in loading, but not the first time, which is on a trial."""
+
+    loads = 0
+
+    def _load_from_state_dict(self, *args):
+        super()._load_from_state_dict(*args)
+        type(self).loads += 1
+        if type(self).loads > 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_failure_after_the_trial_takes_everything_back(path, device, monkeypatch):
+    monkeypatch.setattr(Failing, "loads", 0)
+    source = nn.Sequential(holdfast.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    holdfast.orthogonal(source[1])
+    holdfast.save(nn.Sequential(*source, nn.Linear(4, 2)), path)
+    with torch.device(device):
+        target = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), Failing(4, 2))
+    if device == "cpu":
+        target(torch.rand(1, 4)).sum().backward()
+    before = state_of(target) if device == "cpu" else [*target.parameters()]
+    with pytest.raises(KeyboardInterrupt):
+        holdfast.load(path, target)
+    assert Failing.loads == 2
+    if device == "cpu":
+        assert state_of(target) == before
+    else:
+        pairs = zip(target.parameters(), before, strict=True)
+        assert all(now is then and now.is_meta for now, then in pairs)
+    assert [type(layer) for layer in target] == [nn.Linear, nn.Linear, Failing]
+    monkeypatch.setattr(Failing, "loads", -9)
+    holdfast.load(path, target)
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
 # ---- Crashes
 
 
@@ -456,9 +494,68 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(shards, path):
         assert len(values) == 1, "a mixture of two models"
         seen |= values
     assert KILLS < 50 or len(seen) == 3
-    leftover = [p for p in path.parent.iterdir() if p.name.startswith(".")]
-    # safetensors has a name of its own for what it is writing
-    assert all(p.suffix == ".part" or p.name.startswith(".tmp") for p in leftover)
+    files = holdfast.save(target, path, max_shard_size=shards or None)
+    assert {*path.parent.iterdir()} == {*files}, "a crash has left something for good"
+
+
+def left_by_a_crash(path):
+    """Leave what a killed process would: a folder that nobody locks, and shards."""
+    folder = path.with_name(f".{path.name}.0123abcd.part")
+    folder.mkdir()
+    (folder / ".tmpXyZ").write_bytes(b"half a file")
+    shard = path.with_name("model-0123abcd-00001-of-00003.safetensors")
+    shard.write_bytes(b"without an index")
+    return folder, shard
+
+
+@pytest.mark.parametrize("shards", [None, 200])
+def test_what_a_crash_left_is_removed_by_the_next_save_to_the_same_path(path, shards):
+    strangers = [
+        path.with_name(name)
+        for name in (
+            ".other.safetensors.0123abcd.part",
+            ".model.safetensors.part",
+            "model-00001-of-00003.safetensors",  # another library's
+            "other-0123abcd-00001-of-00003.safetensors",
+        )
+    ]
+    for stranger in strangers:
+        stranger.write_bytes(b"not ours")
+    left_by_a_crash(path)
+    model = parametrized()
+    files = holdfast.save(model, path, max_shard_size=shards)
+    assert {*path.parent.iterdir()} == {*files, *strangers}
+    assert equal(holdfast.load(path, plain(1)).state_dict(), bits(model))
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from holdfast.model.workplace import workplace
+with workplace(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_process_is_writing_stays(path):
+    pytest.importorskip("fcntl")
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (held,) = path.parent.iterdir()
+        folder, shard = left_by_a_crash(path)
+        holdfast.save(parametrized(), path)
+        assert not folder.exists()
+        # it may be one of those that the other process has yet to write the index of
+        assert {*path.parent.iterdir()} == {held, shard, path}
+        process.communicate(b"")
+    assert not held.exists()
+    holdfast.save(parametrized(), path)
+    assert {*path.parent.iterdir()} == {path}
 
 
 def test_a_write_in_place_is_seen_by_the_test_above(path):

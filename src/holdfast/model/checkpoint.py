@@ -18,6 +18,7 @@ from ..core.placement import attach
 from ..core.registration import prepare
 from ..errors import CheckpointError, HoldfastError, did_you_mean
 from .header import VERSION, ChainData, described, read_header
+from .rollback import undone_as_a_whole
 from .rules import specs
 from .storage import Stored, bytes_of, stored, unshared, write_tensors
 
@@ -32,7 +33,8 @@ def save(
 
     The header holds the specs of all maps as JSON, so that `load` parametrizes a plain
     model the same way. Nothing is pickled. After a crash there is the old file or the
-    new one; a part of a file whose name begins with a dot may be left beside it.
+    new one; what else it leaves, in a folder whose name begins with a dot, is removed
+    by the next save to the same path.
 
     Args:
         model: any module whose maps have specs.
@@ -96,8 +98,9 @@ def load(
 ) -> nn.Module:
     """Read a model that `save` wrote: parametrize a plain one, and fill it.
 
-    Everything is checked before the model is touched: names, shapes and maps. Only maps
-    of a known table are made, so that a file from anywhere can do no harm.
+    Everything is checked before the model is touched: names, shapes and maps; and if a
+    hook of the model fails after that, the model is put back. Only maps of a known
+    table are made, so that a file from anywhere can do no harm.
 
     Args:
         path: the file, or the index of several.
@@ -134,10 +137,11 @@ def load(
         _check(file, made, placed, state)
         meta = any(tensor.is_meta for tensor in made.state_dict().values())
         ties = _ties(made) if meta else []
-        attach(placed)
-        made.load_state_dict(state, assign=meta)
-        for names in ties:
-            _tie(made, names)
+        with undone_as_a_whole(made, [module for module, *_ in placed]):
+            attach(placed)
+            made.load_state_dict(state, assign=meta)
+            for names in ties:
+                _tie(made, names)
     return made
 
 

@@ -26,7 +26,8 @@ from ..errors import CheckpointError
 from ..maps.norm import SpectralNorm, WeightNorm
 from ..maps.orthogonal import Orthogonal
 from .header import VERSION, described, read_header
-from .storage import index_of, stored, unshared, write_tensors, write_whole
+from .storage import index_of, stored, unshared, write_tensors
+from .workplace import write_whole
 
 Spelling = Literal["plain", "torch", "holdfast", "legacy"]
 SPELLINGS: tuple[Spelling, ...] = get_args(Spelling)

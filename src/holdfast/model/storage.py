@@ -1,22 +1,21 @@
 """Files of tensors: read without trust, written as a whole or not at all.
 
 Note [A crash while a checkpoint is written]
-    A file gets another name first, is flushed to the disk, and then takes its place in
-    one step. A checkpoint of several files has an index, and its files have names that
-    no earlier save has used: they are written first, the index last, and what the old
-    index named goes when the new one is there. Where there are both, an index and a
-    single file, the index counts, so that going over from one to the other happens in
-    one moment too: the index comes, or goes.
+    A file is written in another folder first, is flushed to the disk, and then takes
+    its place in one step. A checkpoint of several files has an index, and its files
+    have names that no earlier save has used: they are written first, the index last,
+    and what the old index named goes when the new one is there. Where there are both,
+    an index and a single file, the index counts, so that going over from one to the
+    other happens in one moment too: the index comes, or goes. What a crash leaves
+    behind, the next save to the same path removes (`model/workplace.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import secrets
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -26,10 +25,10 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .workplace import SHARD, workplace
 
 _INDEX = ".index.json"
 _LARGEST_INDEX = 2**28  # bytes of JSON
-_SHARD = re.compile(r"-[0-9a-f]{8}-\d{5}-of-\d{5}\.safetensors$")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -61,33 +60,43 @@ def write_tensors(
 ) -> list[Path]:
     """Write tensors and a header as one file, or as several with an index."""
     shards, index, old = _shards(tensors, limit), index_of(path), _named_by(path)
-    if len(shards) < 2:
-        write_whole(
-            path,
-            lambda part: _save(tensors, part, {"holdfast": header} if header else {}),
-        )
-        index.unlink(missing_ok=True)
-        _remove(old)
-        return [path]
-    stem, tag = path.name.removesuffix(".safetensors"), secrets.token_hex(4)
-    names = [
-        f"{stem}-{tag}-{i:05}-of-{len(shards):05}.safetensors"
-        for i in range(1, len(shards) + 1)
-    ]
-    for name, shard in zip(names, shards, strict=True):
-        write_whole(path.with_name(name), lambda part, shard=shard: _save(shard, part))
+    with workplace(path) as place:
+        if len(shards) < 2:
+            about = {"holdfast": header} if header else {}
+            place.put(path, lambda part: _save(tensors, part, about))
+            index.unlink(missing_ok=True)
+            _remove([*old, *place.left_behind(())])
+            return [path]
+        stem, tag = path.name.removesuffix(".safetensors"), secrets.token_hex(4)
+        names = [
+            f"{stem}-{tag}-{i:05}-of-{len(shards):05}.safetensors"
+            for i in range(1, len(shards) + 1)
+        ]
+        for name, shard in zip(names, shards, strict=True):
+            place.put(
+                path.with_name(name), lambda part, shard=shard: _save(shard, part)
+            )
+        text = json.dumps(_table(tensors, header, names, shards), indent=1)
+        place.put(index, lambda part: part.write_text(text, "utf-8"))
+        _remove([path, *old, *place.left_behind(names)])
+    return [*map(path.with_name, names), index]
+
+
+def _table(
+    tensors: Mapping[str, Tensor],
+    header: str | None,
+    names: Sequence[str],
+    shards: Sequence[Mapping[str, Tensor]],
+) -> dict[str, Any]:
+    """Return what the index of several files says."""
     places = zip(names, shards, strict=True)
-    table = {
+    return {
         "metadata": {
             "total_size": sum(tensor.nbytes for tensor in tensors.values()),
             "holdfast": header,
         },
         "weight_map": {key: name for name, shard in places for key in shard},
     }
-    text = json.dumps(table, indent=1)
-    write_whole(index, lambda part: part.write_text(text, "utf-8"))
-    _remove([path, *old])
-    return [*map(path.with_name, names), index]
 
 
 def _shards(tensors: Mapping[str, Tensor], limit: float) -> list[dict[str, Tensor]]:
@@ -108,38 +117,11 @@ def _save(
     save_file(dict(tensors), str(part), {"format": "pt", **(header or {})})
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, flush it, and put it in its place."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        write(part)
-        _flush(part)
-        part.replace(path)
-        with contextlib.suppress(OSError):  # a system that opens no folders
-            _flush(path.parent)
-    except CheckpointError:
-        raise
-    except Exception as error:  # safetensors has its own for a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"Cannot write {path}: {reason}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _named_by(path: Path) -> list[Path]:
     """Return the files that an index there names, as far as it can be read."""
     with contextlib.suppress(CheckpointError):
         named = {*_read_index(index_of(path))[1].values()}
-        return [place for place in named if _SHARD.search(place.name)]  # only ours
+        return [place for place in named if SHARD.search(place.name)]  # only ours
     return []
 
 

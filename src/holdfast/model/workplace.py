@@ -1,0 +1,125 @@
+"""Where a file is written before it takes its place, and what crashes leave there.
+
+Each save has a folder of its own beside its target, and holds a lock on it. A folder
+that nobody holds was left by a process that is no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+SHARD = re.compile(r"-[0-9a-f]{8}-\d{5}-of-\d{5}\.safetensors$")
+
+
+class Workplace:
+    """A folder for the files of one save."""
+
+    def __init__(self, target: Path, folder: Path, *, alone: bool) -> None:
+        self._target, self._folder, self._alone = target, folder, alone
+
+    def put(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Write a file here, flush it, and put it in its place in one step."""
+        part = self._folder / path.name
+        write(part)
+        _flush(part)
+        part.replace(path)
+        with contextlib.suppress(OSError):  # a system that opens no folders
+            _flush(path.parent)
+
+    def left_behind(self, names: Collection[str]) -> list[Path]:
+        """Return shards of this target but for these, unless another save runs."""
+        stem = self._target.name.removesuffix(".safetensors")
+        beside = self._target.parent.iterdir() if self._alone else ()
+        return [
+            path
+            for path in beside
+            if SHARD.sub("", path.name) == stem != path.name and path.name not in names
+        ]
+
+
+@contextmanager
+def workplace(target: Path) -> Generator[Workplace]:
+    """Make a folder to write files of a target in; remove those of crashed saves."""
+    lock = None
+    folder = target
+    try:
+        alone = _clear(target)
+        folder, lock = _make(target)
+        yield Workplace(target, folder, alone=alone)
+    except CheckpointError:
+        raise
+    except Exception as error:  # safetensors has its own for a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"Cannot write {target}: {reason}.") from error
+    finally:
+        if folder != target:
+            shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file elsewhere, flush it, and put it in its place."""
+    with workplace(path) as place:
+        place.put(path, write)
+
+
+def _make(target: Path) -> tuple[Path, int | None]:
+    """Make a folder and lock it, before another save takes it for left over."""
+    while True:
+        folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        folder.mkdir()
+        lock = _locked(folder, wait=True)
+        if folder.exists():
+            return folder, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _clear(target: Path) -> bool:
+    """Remove the folders of saves that crashed; tell whether no other one runs."""
+    mine = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.part")
+    alone = True
+    for folder in [*target.parent.iterdir()]:
+        if mine.fullmatch(folder.name) and folder.is_dir():
+            lock = _locked(folder, wait=False)
+            if lock is None:
+                alone = False
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+    return alone
+
+
+def _locked(folder: Path, *, wait: bool) -> int | None:
+    """Lock a folder; ``None`` if somebody has it, or if the system knows no locks."""
+    try:
+        fcntl: Any = import_module("fcntl")
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
