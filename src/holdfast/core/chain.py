@@ -165,6 +165,10 @@ class ParametrizationList(EpochList):
             return (self._original("original"),)
         return tuple(self._original(f"original{i}") for i in range(self.ntensors))
 
+    def first_original(self) -> Tensor:
+        """Return the first of the free tensors."""
+        return self._original("original" if self.is_tensor else "original0")
+
     def first_originals(self) -> tuple[Tensor, ...]:
         """Return the free tensors as they will be once a registration is through."""
         pending = self.__dict__.get("_pending")

@@ -23,7 +23,7 @@ Originals = Tensor | Sequence[Tensor]
 
 def check_assigned(chain: ParametrizationList, value: object, where: Where) -> Tensor:
     """Refuse a value that is no tensor like the one it is assigned to."""
-    original = chain.originals()[0]
+    original = chain.first_original()
     shape = None if chain.unsafe else chain.shape
     dtype = original.dtype if chain.is_tensor and not chain.unsafe else None
     if (
@@ -58,24 +58,28 @@ def check_originals(
             f"{len(originals)}. Got {len(tensors)}."
         )
     for i, (tensor, original) in enumerate(zip(tensors, originals, strict=True)):
-        name = "original" if chain.is_tensor else f"original{i}"
-        like = (original.dtype, original.device, original.layout)
         if (
             not isinstance(tensor, Tensor)
-            or (tensor.dtype, tensor.device, tensor.layout) != like
+            or tensor.dtype != original.dtype
+            or tensor.device != original.device
+            or tensor.layout != original.layout
         ):
             raise InvalidTensorError(
                 f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
-                f"`{name}` has dtype {original.dtype}, device {original.device} and "
-                f"layout {original.layout}."
+                f"`{_name(chain, i)}` has dtype {original.dtype}, device "
+                f"{original.device} and layout {original.layout}."
             )
         if tensor.shape != original.shape and not chain.unsafe:
             raise InvalidTensorError(
                 f"`{where()}`: `right_inverse` returned {describe(tensor)} while "
-                f"`{name}` has shape {tuple(original.shape)}. Register with "
+                f"`{_name(chain, i)}` has shape {tuple(original.shape)}. Register with "
                 "`unsafe=True` if shapes are to change."
             )
     return tensors
+
+
+def _name(chain: ParametrizationList, i: int) -> str:
+    return "original" if chain.is_tensor else f"original{i}"
 
 
 def check_registered(value: Tensor, new: object, where: Where) -> Originals:
@@ -125,7 +129,8 @@ def check_image(
 
 def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> None:
     """Refuse a right inverse that has turned finite entries into others (A4)."""
-    if not all(_is_finite(t) for t in as_tuple(new)) and _is_finite(value):
+    others = [t for t in as_tuple(new) if t is not value]  # which is looked at last
+    if not all(map(_is_finite, others)) and _is_finite(value):
         raise NonFiniteError(
             f"`{where()}`: the right inverse of `{type(map_).__name__}` gave NaN or "
             f"infinity for {describe(value)} of finite entries. Assign a value that "

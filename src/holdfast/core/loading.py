@@ -42,8 +42,12 @@ def respell(
         if value is None:
             continue
         try:
-            state.update(_inverted(chain, value, prefix + name, own, assign=assign))
-            if not all(map(_is_stateless, chain._modules.values())):
+            stateless = all(map(_is_stateless, chain._modules.values()))
+            path = prefix + name
+            state |= _inverted(
+                chain, value, path, own, assign=assign, stateless=stateless
+            )
+            if not stateless:
                 translate(chain, state, prefix, name)
         except Exception as error:
             errors.append(_told(error, chain, value, prefix + name))
@@ -59,10 +63,10 @@ def translate(chain: nn.Module, state: State, prefix: str, name: str) -> None:
 
 def take(state: State, path: str) -> Any:
     """Take a tensor out of a state dict, plain or spelt as torch did before 2.0."""
-    g, v, u = (state.get(f"{path}_{end}") for end in "gvu")
-    original = state.get(f"{path}_orig")
     if path in state:
         return state.pop(path)
+    g, v, u = (state.get(f"{path}_{end}") for end in "gvu")
+    original = state.get(f"{path}_orig")
     if isinstance(g, Tensor) and isinstance(v, Tensor):
         return _popped(state, path, "gv", weight_norm_value(g, v))
     if all(isinstance(tensor, Tensor) for tensor in (original, u, v)):
@@ -133,7 +137,13 @@ def _is_there(chain: ParametrizationList, state: State, own: str) -> bool:
 
 
 def _inverted(
-    chain: ParametrizationList, value: Any, path: str, own: str, *, assign: bool
+    chain: ParametrizationList,
+    value: Any,
+    path: str,
+    own: str,
+    *,
+    assign: bool,
+    stateless: bool,
 ) -> State:
     """Return the state of a chain whose value this is; the chain stays as it is."""
     originals = chain.originals()
@@ -147,9 +157,11 @@ def _inverted(
         names = ["original"]
         if not chain.is_tensor:
             names = [f"original{i}" for i in range(chain.ntensors)]
-        pairs = zip(names, tensors, strict=True)
-        state: State = {own + name: tensor.detach() for name, tensor in pairs}
-        if not all(map(_is_stateless, chain._modules.values())):
+        state: State = {
+            own + name: tensor.detach() if tensor.requires_grad else tensor
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+        if not stateless:
             for i, map_ in chain._modules.items():
                 map_.state_dict(destination=state, prefix=f"{own}{i}.")
             _detach(state, snapshot)
@@ -176,10 +188,7 @@ def _placed(
         raise _SizeMismatch
     value = value.detach()
     if not assign:
-        kind = (value.is_complex(), value.is_floating_point())
-        same_kind = kind == (like.is_complex(), like.is_floating_point())
-        value = value.to(like.device, like.dtype if same_kind else None)
-        value = check_assigned(chain, value, lambda: path)
+        value = check_assigned(chain, _moved(value, like), lambda: path)
     if chain.__dict__["_emptied"]:
         bind_again(chain, value, lambda: path)
     elif (value.device, value.dtype) != (like.device, like.dtype):
@@ -187,6 +196,15 @@ def _placed(
             if isinstance(map_, Parametrization):
                 map_.bind(value)
     return value
+
+
+def _moved(value: Tensor, like: Tensor) -> Tensor:
+    """Return a value where another tensor is, with its dtype if it is of that kind."""
+    if (value.device, value.dtype) == (like.device, like.dtype):
+        return value
+    kind = (value.is_complex(), value.is_floating_point())
+    same_kind = kind == (like.is_complex(), like.is_floating_point())
+    return value.to(like.device, like.dtype if same_kind else None)
 
 
 def _detach(state: State, snapshot: Snapshot) -> None:

@@ -51,12 +51,16 @@ class Snapshot:
         for registry, entries in self._registries:
             registry.clear()
             registry.update(entries)
-        with torch.no_grad():
-            for tensor, copy in self._tensors:
-                if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):
-                    tensor.data = copy
-                elif not tensor.is_meta and not torch.equal(tensor, copy):
-                    tensor.copy_(copy)
+        if self._tensors:
+            self._restore_tensors()
+
+    @torch.no_grad()
+    def _restore_tensors(self) -> None:
+        for tensor, copy in self._tensors:
+            if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):
+                tensor.data = copy
+            elif not tensor.is_meta and not torch.equal(tensor, copy):
+                tensor.copy_(copy)
 
 
 def write(original: Tensor, new: Tensor) -> None:
