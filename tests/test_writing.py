@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,6 +79,37 @@ def test_W1_without_the_scope_it_is_lost(write):
     before = layer.weight.detach().clone()
     WRITES[write](layer.weight)
     assert bits(layer.weight) == bits(before)
+
+
+@pytest.mark.parametrize("by", [nn.init.zeros_, lambda W: W[0].add_(1.0), copy])
+def test_W1_a_lost_write_to_what_is_remembered_is_warned_about_at_the_next_read(by):
+    model = nn.Sequential(holdfast.weight_norm(nn.Linear(4, 4)))
+    with torch.no_grad():
+        before = model[0].weight.clone()
+        by(model[0].weight)
+        with pytest.warns(
+            UserWarning, match=r"`0.weight` was written .*writable"
+        ) as all_:
+            now = model[0].weight
+        assert [Path(w.filename).name for w in all_] == ["test_writing.py"]
+        assert bits(now) == bits(before)
+        assert bits(model[0].weight) == bits(before)  # and not again
+
+
+def test_W1_what_writes_to_no_value_is_not_warned_about():
+    layer = holdfast.weight_norm(nn.Linear(4, 4))
+    with torch.no_grad():
+        layer.weight.clone().zero_()
+        layer.weight.requires_grad_(True)
+        assert not layer.weight.requires_grad
+        with holdfast.writable(layer):
+            layer.weight.zero_()
+        assert not layer.weight.any()
+        with holdfast.remember(False):
+            layer.weight.add_(1.0)
+        layer.parametrizations.weight.original0.add_(1.0)
+        layer(torch.ones(1, 4))
+        layer.weight.add_(1.0)  # nobody reads it again
 
 
 def test_W1_apply_reaches_a_whole_model():

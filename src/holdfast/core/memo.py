@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS
 from .entry import PLAIN, Entry, Registry, autocast_of, chains_of, tensors_of, trackable
+from .lost_writes import warn_of_lost_write
 from .torch_state import (
     copy_on_write,
     dispatch_modes,
@@ -73,7 +74,7 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
             return value  # another thread has changed an original meanwhile
         if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
-        memo = Memo(host, Entry.of(chains_of(host), chain, value))
+        memo = Memo(host, name, Entry.of(chains_of(host), chain, value))
         host.__dict__[slot_of(name)] = memo
         chain.__dict__["_memo"] = ref(memo)  # weak, as the memo holds the chain
     return memo.hand_out(value)
@@ -95,10 +96,12 @@ class Memo:
         "modules",
         "tensors",
         "value",
+        "where",
     )
 
-    def __init__(self, host: nn.Module, entry: Entry) -> None:
+    def __init__(self, host: nn.Module, name: str, entry: Entry) -> None:
         self.value: Tensor | None = entry.value
+        self.where = (ref(host), name)
         # tells the host from its copies, which may have the memo too
         self.modules: dict[str, nn.Module | None] | None = host._modules
         self.autocast, self.tensors = entry.autocast, entry.tensors
@@ -144,7 +147,10 @@ class Memo:
             and not alias.requires_grad
         ):
             return alias
-        return self.hand_out(value)
+        self.hand_out(value)  # first, as a warning may be an error
+        if alias is not None and thread == get_ident() and alias._version:
+            warn_of_lost_write(*self.where)
+        return cast("Tensor", self.last[1])
 
     def hand_out(self, value: Tensor) -> Tensor:
         """Return a new alias, which nobody has written to."""
