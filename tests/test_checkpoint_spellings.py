@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.testing import assert_close
 
 import holdfast
 from holdfast import maps, sets
@@ -259,6 +260,32 @@ def test_s1_a_map_without_right_inverse_says_so():
 
 
 # ---- Other layers, dtypes and devices
+
+
+class Noting(nn.Module):
+    """Keeps what it found of the last value as a plain attribute."""
+
+    scale = 1.0
+
+    def forward(self, X):
+        return X * self.scale
+
+    def right_inverse(self, W):
+        self.scale = float(W.abs().max())
+        return W / self.scale
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_s1_what_a_map_notes_in_an_attribute_is_noted_and_goes_if_it_fails(buffers):
+    layer, W, map_ = nn.Linear(2, 2), torch.full((2, 2), 8.0), Noting()
+    if buffers:
+        map_.register_buffer("other", torch.ones(1))
+    holdfast.register_parametrization(layer, "weight", map_)
+    layer.load_state_dict({"weight": W}, strict=False)
+    assert_close(layer.weight, W)
+    with pytest.raises(RuntimeError, match="NaN or infinity"):
+        layer.load_state_dict({"weight": torch.zeros(2, 2)}, strict=False)
+    assert_close(layer.weight, W)
 
 
 def test_s1_recurrent_weights_load():

@@ -145,7 +145,10 @@ def _inverted(
     assign: bool,
     stateless: bool,
 ) -> State:
-    """Return the state of a chain whose value this is; the chain stays as it is."""
+    """Return the state of a chain whose value this is; its tensors stay as they are.
+
+    What a map notes in an attribute stays noted, as no state dict has it.
+    """
     originals = chain.originals()
     snapshot = Snapshot(chain._modules.values())
     with torch.no_grad(), snapshot:
@@ -165,7 +168,7 @@ def _inverted(
             for i, map_ in chain._modules.items():
                 map_.state_dict(destination=state, prefix=f"{own}{i}.")
             _detach(state, snapshot)
-        snapshot.restore()
+            snapshot.restore_tensors()
     return state
 
 

@@ -48,14 +48,18 @@ class Snapshot:
         for part, attributes in zip(self._parts, self._attributes, strict=True):
             part.__dict__.clear()
             part.__dict__.update(attributes)
+        self.restore_tensors()
+
+    def restore_tensors(self) -> None:
+        """Put back what is registered; what is noted in attributes stays."""
         for registry, entries in self._registries:
             registry.clear()
             registry.update(entries)
         if self._tensors:
-            self._restore_tensors()
+            self._restore_values()
 
     @torch.no_grad()
-    def _restore_tensors(self) -> None:
+    def _restore_values(self) -> None:
         for tensor, copy in self._tensors:
             if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):
                 tensor.data = copy
