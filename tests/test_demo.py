@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch.testing import assert_close
 
+from holdfast import plot
 from holdfast.demo.digits import pictures
 from holdfast.demo.digits.data import load_split
 from holdfast.demo.digits.measuring import (
@@ -27,7 +28,6 @@ from holdfast.demo.digits.network import Kernel, build_network, mod_relu
 from holdfast.demo.digits.settings import QUICK, Settings
 from holdfast.demo.digits.summary import figures, print_summary
 from holdfast.demo.digits.training import Trainer, train_all
-from holdfast.report import plot
 
 TINY = Settings(hidden=6, steps=12, epochs=1, batch=400)
 ORTHOGONAL, ORDINARY, SAME_START = Kernel

@@ -29,8 +29,7 @@ from torch.testing import assert_close
 
 import holdfast
 import holdfast as parametrize  # all that code written for torch has to change
-from holdfast import maps, sets
-from holdfast.report import plot
+from holdfast import maps, plot, sets
 
 _ = torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)

@@ -4,6 +4,7 @@
 ``torch.nn.utils.parametrize`` and ``torch.nn.utils.parametrizations``.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from . import errors, linalg, maps, recipes, sets
@@ -31,6 +32,7 @@ from .model.rebasing import Rebase
 from .model.sparsifying import Sparsify
 
 if TYPE_CHECKING:  # these are loaded when somebody asks for them
+    from . import plot
     from .recipes import (
         dora,
         doubly_stochastic,
@@ -50,6 +52,10 @@ if TYPE_CHECKING:  # these are loaded when somebody asks for them
         stochastic,
         weight_norm,
     )
+    from .reporting.nearest import discover
+    from .reporting.steps import trace
+    from .reporting.summary import report
+    from .reporting.watching import residuals
 
 __all__ = [
     "AverageWeights",
@@ -62,6 +68,7 @@ __all__ = [
     "accumulate",
     "cached",
     "disabled",
+    "discover",
     "dora",
     "doubly_stochastic",
     "errors",
@@ -82,6 +89,7 @@ __all__ = [
     "per_gate",
     "plain_state_dict",
     "plan",
+    "plot",
     "positive",
     "register_parametrization",
     "remember",
@@ -89,6 +97,8 @@ __all__ = [
     "remove_parametrizations",
     "reparametrize",
     "replace_link",
+    "report",
+    "residuals",
     "save",
     "schur_stable",
     "separate",
@@ -101,6 +111,7 @@ __all__ = [
     "sphere",
     "stochastic",
     "swap_parameters",
+    "trace",
     "transfer_parametrizations_and_params",
     "type_before_parametrizations",
     "unfold",
@@ -109,7 +120,19 @@ __all__ = [
 ]
 
 
+_REPORTING = {
+    "discover": "nearest",
+    "report": "summary",
+    "residuals": "watching",
+    "trace": "steps",
+}
+
+
 def __getattr__(name: str) -> object:
+    if name in _REPORTING:
+        return getattr(import_module(f".reporting.{_REPORTING[name]}", __name__), name)
+    if name == "plot":
+        return import_module(".plot", __name__)
     if name in __all__:
         return getattr(recipes, name)
     raise AttributeError(f"module 'holdfast' has no attribute '{name}'")

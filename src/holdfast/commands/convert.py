@@ -9,6 +9,7 @@ from typing import cast
 import click
 
 from ..model.conversion import SPELLINGS, Converted, Spelling, convert_file
+from ..model.showing import aligned
 
 
 @click.command(short_help="Translate a checkpoint into another spelling.")
@@ -30,11 +31,8 @@ def convert(source: Path, target: Path, to: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([each.data() for each in report], indent=1))
         return
-    rows = [("tensor", "maps", "from", "to", "keys"), *map(_row, report)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    head = ("tensor", "maps", "from", "to", "keys")
+    click.echo(aligned([head, *map(_row, report)]))
 
 
 def _row(each: Converted) -> tuple[str, ...]:

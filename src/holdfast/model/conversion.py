@@ -26,6 +26,7 @@ from ..errors import CheckpointError
 from ..maps.norm import SpectralNorm, WeightNorm
 from ..maps.orthogonal import Orthogonal
 from .header import VERSION, described, read_header
+from .showing import in_one_line
 from .storage import index_of, stored, unshared, write_tensors
 from .workplace import write_whole
 
@@ -80,7 +81,7 @@ def convert_state(
     for each in found:
         new = _spelt(each, to)
         result |= new
-        maps = ", ".join(" ".join(str(map_).split()) for map_ in each.maps)
+        maps = in_one_line(each.maps)
         report.append(Converted(each.path, maps, each.spelling, to, tuple(new)))
         if to == "holdfast":
             specs[each.path] = each.maps

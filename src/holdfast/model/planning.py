@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +18,8 @@ from ..core.parametrization import Parametrization
 from ..core.registration import Prepared, place, prepare
 from ..errors import PlanError
 from .rules import Rule, Rules, Site, read_rules, sites_of, specs
-
-# So many evaluations are timed, and the quickest counts.
-_EVALUATIONS = 3
+from .showing import aligned, in_one_line
+from .timing import timed
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class Plan:
 
     def __str__(self) -> str:
         head = ("tensor", "shape", "maps", "parameters", "ms", "moved")
-        table = _table([head, *map(_row, self.steps)])
+        table = aligned([head, *map(_row, self.steps)])
         return "\n".join((table, *(f"! {problem}" for problem in self.problems)))
 
 
@@ -227,8 +225,8 @@ def _conflict(sites: Sequence[Site], fitting: Sequence[Rule]) -> str:
         )
     if chain is not None and not is_equal([*chain], [*(fitting[0].maps or ())]):
         return (
-            f"`{path}`: is parametrized already, by {_shown([*chain])}. Remove that "
-            "first, or leave it alone by a rule of None."
+            f"`{path}`: is parametrized already, by {in_one_line([*chain])}. Remove "
+            "that first, or leave it alone by a rule of None."
         )
     if is_awaited(sites[0].module, sites[0].name):
         return (
@@ -257,9 +255,10 @@ def _try(site: Site, rule: Rule) -> Step:
     """Parametrize a copy of a tensor, and look at it."""
     tensor = site.module._parameters[site.name]
     assert tensor is not None
+    maps = in_one_line(rule.maps or ())
     if site.is_uninitialized:
-        return Step(site.path, None, _shown(rule.maps or ()), 0)
-    known = (site.path, tuple(tensor.shape), _shown(rule.maps or ()), tensor.numel())
+        return Step(site.path, None, maps, 0)
+    known = (site.path, tuple(tensor.shape), maps, tensor.numel())
     trial = nn.Module()
     trial.register_parameter(site.name, _copy_of(tensor))
     try:
@@ -279,21 +278,9 @@ def _copy_of(tensor: Tensor) -> nn.Parameter:
 
 
 def _milliseconds(chain: ParametrizationList) -> float:
-    taken = list[float]()
+    originals = chain.first_originals()
     with torch.no_grad():
-        originals = chain.first_originals()
-        for _ in range(_EVALUATIONS):
-            started = time.perf_counter()
-            chain.compute(*originals)
-            if originals[0].is_cuda:
-                torch.cuda.synchronize()
-            taken.append(1e3 * (time.perf_counter() - started))
-    return min(taken)
-
-
-def _shown(maps: Sequence[nn.Module]) -> str:
-    """Return maps as they print, in one line."""
-    return ", ".join(" ".join(str(map_).split()) for map_ in maps)
+        return timed(lambda: chain.compute(*originals), originals[0].device)[1]
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -306,12 +293,3 @@ def _row(step: Step) -> tuple[str, ...]:
     cost = "" if step.milliseconds is None else f"{step.milliseconds:.3g}"
     moved = "" if step.moved is None else f"{step.moved:.2g}"
     return step.path, shape, step.maps, f"{step.before:,}{changed}", cost, moved
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)

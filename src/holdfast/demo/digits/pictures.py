@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report import plot
+from ... import plot
 from ..output import save_figure
 from .data import CHANCE, ROWS, load_split
 from .network import Kernel

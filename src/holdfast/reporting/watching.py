@@ -1,0 +1,106 @@
+"""Residuals of a whole model, cheap enough to be asked during training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..linalg.precision import double
+from .measuring import (
+    Computed,
+    Promise,
+    computed_tensors,
+    links_of,
+    promise_of,
+    value_of,
+    without_a_trace,
+    worst_residual,
+)
+
+
+class Residual(NamedTuple):
+    """How far a tensor is from its set.
+
+    Attributes:
+        value: the largest residual of its matrices; NaN if the tensor is not finite.
+        tolerance: up to which it counts as inside; ``None`` where the map only tends to
+            its set, and where it declares none.
+    """
+
+    value: float
+    tolerance: float | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the residual is a number within the tolerance."""
+        limit = float("inf") if self.tolerance is None else self.tolerance
+        return self.value <= limit
+
+
+def residuals(model: nn.Module, *, estimates: bool = False) -> dict[str, Residual]:
+    """Return how far each parametrized tensor of a model is from its set.
+
+    Each chain is evaluated once, without gradients, and the figures reach the host
+    together. Nothing changes: no state, no random numbers, no remembered values. It is
+    meant for callbacks; `report` tells more, and takes longer.
+
+    Args:
+        model: any module.
+        estimates: also measure values that only tend to their sets, as the estimate of
+            `maps.SpectralNorm` does: each takes a decomposition, and more time than a
+            step of training.
+
+    Returns:
+        The residuals by the path of the tensor. Left out are tensors without values,
+        and, while they are finite, those whose maps declare no set, as torch's own.
+
+    Example:
+        >>> import torch, holdfast
+        >>> model = torch.nn.Sequential(holdfast.orthogonal(torch.nn.Linear(4, 4)))
+        >>> found = holdfast.residuals(model)
+        >>> [*found], found["0.weight"].holds
+        (['0.weight'], True)
+
+        >>> with torch.no_grad():  # a base that is not orthogonal any more
+        ...     _ = model[0].parametrizations.weight[0].base.mul_(2)
+        >>> holdfast.residuals(model)["0.weight"].holds
+        False
+    """
+    found = dict[str, tuple[Tensor, float | None]]()
+    for each in computed_tensors(model):
+        try:
+            measured = _measured(each, estimates=estimates)
+        except Exception as error:
+            error.add_note(f"while measuring `{each.path}`")
+            raise
+        if measured is not None:
+            found[each.path] = measured
+    values = _on_the_host([tensor for tensor, _ in found.values()])
+    pairs = zip(found.items(), values, strict=True)
+    return {path: Residual(value, limit) for (path, (_, limit)), value in pairs}
+
+
+def _measured(each: Computed, *, estimates: bool) -> tuple[Tensor, float | None] | None:
+    links = links_of(each.source)
+    promise = promise_of(links[-1] if links else None)
+    if not promise.sure and not estimates:
+        promise = Promise(None, sure=False)
+    with without_a_trace(each.source):
+        value = value_of(each.source)
+        worst = worst_residual(promise, value)
+        return None if worst is None else (worst, promise.tolerance(value))
+
+
+def _on_the_host(scalars: list[Tensor]) -> list[float]:
+    """Return scalars as numbers, by one transfer from each device."""
+    places = dict[torch.device, list[int]]()
+    for i, scalar in enumerate(scalars):
+        places.setdefault(scalar.device, []).append(i)
+    values = [0.0] * len(scalars)
+    for indices in places.values():
+        together = torch.stack([double(scalars[i]) for i in indices]).tolist()
+        for i, value in zip(indices, together, strict=True):
+            values[i] = value
+    return values
