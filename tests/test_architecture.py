@@ -58,6 +58,7 @@ LAZY = ("linalg", "sets", "maps", "recipes")
 PUBLIC = (
     "holdfast",
     "holdfast.maps",
+    "holdfast.plot",
     "holdfast.sets",
     "holdfast.recipes",
     "holdfast.linalg",

@@ -1,0 +1,199 @@
+"""Values over the steps of a training or of a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .styles import FAINT, STYLES, LineStyle, labelled, whole_steps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..reporting.watching import Residual
+
+# A residual of zero has no place on a logarithmic axis: so far below the tolerance.
+_LOWEST = 1e-4
+_APART = 6  # tensors with lines of their own
+
+
+def curve(
+    ax: Axes,
+    epochs: Sequence[float],
+    values: Sequence[float],
+    style: LineStyle = STYLES[0],
+    label: str | None = None,
+) -> Axes:
+    """Draw a value per epoch, or per step.
+
+    Example:
+        >>> from holdfast import plot
+        >>> from matplotlib.figure import Figure
+        >>> ax = plot.curve(Figure().subplots(), [0, 1, 2], [0.9, 0.4, 0.3])
+        >>> ax.lines[0].get_ydata().tolist()
+        [0.9, 0.4, 0.3]
+    """
+    ax.plot(
+        epochs,
+        values,
+        style.dashes,
+        c=style.color,
+        marker=style.marker,
+        ms=4,
+        label=label,
+    )
+    return whole_steps(ax)
+
+
+def reference(ax: Axes, value: float, label: str) -> Axes:
+    """Mark a value that others are compared with.
+
+    Example:
+        >>> from holdfast import plot
+        >>> from matplotlib.figure import Figure
+        >>> plot.reference(Figure().subplots(), 0.1, "guessing").texts[0].get_text()
+        'guessing'
+    """
+    ax.axhline(value, color=FAINT, lw=1, ls=":")
+    ax.annotate(
+        label,
+        (1, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 3),
+        textcoords="offset points",
+        ha="right",
+        color=FAINT,
+    )
+    return ax
+
+
+def span(ax: Axes, first: float, last: float, label: str) -> Axes:
+    """Shade a range of the horizontal axis.
+
+    Example:
+        >>> from holdfast import plot
+        >>> from matplotlib.figure import Figure
+        >>> plot.span(Figure().subplots(), 1, 8, "image").texts[0].get_text()
+        'image'
+    """
+    ax.axvspan(first, last, color=FAINT, alpha=0.2, lw=0)
+    ax.annotate(
+        label,
+        (last, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=FAINT,
+    )
+    return ax
+
+
+def gradient_norms(
+    ax: Axes,
+    norms: Sequence[float],
+    style: LineStyle = STYLES[0],
+    label: str | None = None,
+) -> Axes:
+    """Draw the norm of the gradient at each step of a sequence, on a logarithmic axis.
+
+    Steps count from 1; a norm of zero is left out. Where the line falls to the left,
+    the gradient vanishes on its way back through time; where it rises, it explodes.
+
+    Args:
+        ax: where to draw.
+        norms: one for each step, as of the gradient by the hidden state.
+        style: how.
+        label: for the legend.
+
+    Example:
+        >>> from holdfast import plot
+        >>> from matplotlib.figure import Figure
+        >>> ax = plot.gradient_norms(Figure().subplots(), [1e-6, 1e-3, 1.0])
+        >>> ax.get_yscale(), ax.get_xlabel()
+        ('log', 'step t of the sequence')
+    """
+    steps = range(1, len(norms) + 1)
+    shown = [norm if norm > 0 else math.nan for norm in norms]
+    ax.plot(steps, shown, style.dashes, c=style.color, lw=2, label=label)
+    ax.set_yscale("log")
+    return labelled(whole_steps(ax), "step t of the sequence", "norm of the gradient")
+
+
+def residuals(
+    ax: Axes, steps: Sequence[float], history: Sequence[Mapping[str, Residual]]
+) -> Axes:
+    """Draw the residuals of a training, and the tolerances that they are held against.
+
+    The worst tensors have lines of their own, all others are faint. What is above its
+    tolerance lies outside its set, and is marked by a cross. A residual of zero is
+    drawn at the lower edge.
+
+    Args:
+        ax: where to draw.
+        steps: when `holdfast.residuals` was asked.
+        history: what it said.
+
+    Example:
+        >>> import torch, holdfast
+        >>> from holdfast import plot
+        >>> from matplotlib.figure import Figure
+        >>> model = torch.nn.Sequential(holdfast.orthogonal(torch.nn.Linear(4, 4)))
+        >>> history = [holdfast.residuals(model) for step in (0, 50)]
+        >>> ax = plot.residuals(Figure().subplots(), [0, 50], history)
+        >>> ax.get_xlabel(), ax.get_ylabel(), ax.lines[0].get_label()
+        ('training step', 'residual (relative)', '0.weight')
+    """
+    paths = dict.fromkeys(path for found in history for path in found)
+    known = [each.tolerance for found in history for each in found.values()]
+    tolerances = sorted({limit for limit in known if limit is not None})
+    lowest = _LOWEST * (tolerances[0] if tolerances else 1e-6)
+    ordered = sorted(paths, key=lambda path: -_worst(history, path))
+    for number, path in enumerate(ordered):
+        found = [each.get(path) for each in history]
+        _residual(ax, steps, found, path, number, lowest)
+    for limit in tolerances[:-1]:
+        ax.axhline(limit, color=FAINT, lw=1, ls=":")
+    if tolerances:
+        several = f"s {tolerances[0]:.1e} .." if len(tolerances) > 1 else ""
+        reference(ax, tolerances[-1], f"tolerance{several} {tolerances[-1]:.1e}")
+    ax.set_yscale("log")
+    return labelled(whole_steps(ax), "training step", "residual (relative)")
+
+
+def _worst(history: Sequence[Mapping[str, Residual]], path: str) -> float:
+    """Return the largest residual over its tolerance."""
+    ratios = [
+        each.value / (each.tolerance or 1)
+        for each in (found[path] for found in history if path in found)
+    ]
+    return max(
+        (math.inf if math.isnan(ratio) else ratio for ratio in ratios), default=0
+    )
+
+
+def _residual(
+    ax: Axes,
+    steps: Sequence[float],
+    found: Sequence[Residual | None],
+    path: str,
+    number: int,
+    lowest: float,
+) -> None:
+    """Draw the residuals of one tensor, the worst ones with lines of their own."""
+    shown = [math.nan if each is None else max(each.value, lowest) for each in found]
+    style = STYLES[number] if number < _APART else LineStyle(FAINT, "-", "x")
+    judged = any(each is not None and each.tolerance is not None for each in found)
+    label = path if judged else f"{path} (estimate)"
+    if number < _APART:
+        ax.plot(steps, shown, style.dashes, color=style.color, lw=1.6, label=label)
+    else:
+        label = "others" if number == _APART else None
+        ax.plot(steps, shown, color=FAINT, lw=0.8, alpha=0.6, label=label, zorder=1)
+    outside = [
+        (step, value)
+        for step, value, each in zip(steps, shown, found, strict=True)
+        if each is not None and not each.holds and math.isfinite(value)
+    ]
+    if outside:
+        ax.plot(*zip(*outside, strict=True), "x", color=style.color, ms=7, mew=2)

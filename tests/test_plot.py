@@ -1,0 +1,154 @@
+"""Figures: what is drawn is what was given, and everything is labelled."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+import holdfast
+from holdfast import maps, plot
+from holdfast.plot.styles import STYLES
+from holdfast.reporting.watching import Residual
+
+PAIR = [[0.2, 0.9, 1.6], [0.9, 1.0, 1.1]]
+RESIDUALS = [{"a": Residual(1e-7, 1e-5), "b": Residual(1e-3, 1e-5)}] * 2
+SINGLE = {
+    "curve": lambda ax: plot.curve(ax, [0, 1], [1.0, 2.0]),
+    "costs": lambda ax: plot.costs(ax, {"a": 1.0, "b": 2.0}),
+    "deviations": lambda ax: plot.deviations(ax, PAIR),
+    "eigenvalues": lambda ax: plot.eigenvalues(ax, [[1j, -1j]]),
+    "gradient_norms": lambda ax: plot.gradient_norms(ax, [0.0, 1.0]),
+    "heat_map": lambda ax: plot.heat_map(ax, torch.eye(3)),
+    "reference": lambda ax: plot.reference(ax, 1.0, "one"),
+    "residuals": lambda ax: plot.residuals(ax, [0, 50], RESIDUALS),
+    "sequence": lambda ax: plot.sequence(ax, [[0.0, 1.0]] * 4, 2),
+    "singular_values": lambda ax: plot.singular_values(ax, PAIR),
+    "span": lambda ax: plot.span(ax, 1, 2, "image"),
+    "spectrum": lambda ax: plot.spectrum(ax, PAIR),
+}
+PIECES = {"curve", "reference", "sequence", "span"}  # the caller labels these
+
+
+def axes(columns=1):
+    return Figure(layout="constrained").subplots(1, columns)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_axes_come_back_labelled_and_nothing_is_shown(name):
+    ax = axes()
+    assert SINGLE[name](ax) is ax
+    ax.get_figure().canvas.draw()
+    assert not plt.get_fignums()
+    if name not in PIECES:
+        assert ax.get_xlabel()
+        assert ax.get_ylabel() or name == "costs"
+
+
+def test_every_figure_is_in_the_table_above():
+    drawn = {*plot.__all__} - {"LineStyle", "style", "before_and_after"}
+    assert drawn == {*SINGLE}
+
+
+@pytest.mark.parametrize("name", ["gradient_norms", "residuals", "spectrum"])
+def test_labels_of_the_caller_stay(name):
+    ax = axes()
+    ax.set(xlabel="mine", ylabel="mine too")
+    SINGLE[name](ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("mine", "mine too")
+
+
+def test_styles_differ_without_their_colors():
+    assert len({(style.dashes, style.marker) for style in STYLES}) == len(STYLES)
+    assert len({style.color for style in STYLES}) == len(STYLES)
+    assert len({style.dashes for style in STYLES[:4]}) == 4
+
+
+def test_a_spectrum_has_median_and_bands():
+    ax = plot.spectrum(axes(), PAIR, steps=[0, 100])
+    assert ax.lines[0].get_ydata().tolist() == [0.9, 1.0]
+    edges = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == (0.2, 1.6)
+
+
+def test_an_orthogonal_spectrum_does_not_magnify_its_roundings():
+    ax = plot.spectrum(axes(), [[1 - 1e-7, 1 + 1e-7], [1.0, 1.0]])
+    low, high = ax.get_ylim()
+    assert high - low >= 0.1
+    plainly = plot.spectrum(axes(), [[0.0, 1.0], [0.5, 0.6]])
+    assert plainly.get_ylim()[0] > -0.1
+
+
+def test_residuals_mark_what_is_outside_and_only_that():
+    ax = plot.residuals(axes(), [0, 50], RESIDUALS)
+    lines = {line.get_label(): line for line in ax.lines}
+    assert lines["a"].get_ydata().tolist() == [1e-7, 1e-7]
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [line.get_ydata().tolist() for line in crosses] == [[1e-3, 1e-3]]
+    assert [text.get_text() for text in ax.texts] == ["tolerance 1.0e-05"]
+
+
+def test_residuals_of_zero_of_nan_and_of_absent_tensors_can_be_drawn():
+    history = [
+        {"a": Residual(0.0, 1e-5), "b": Residual(math.nan, None)},
+        {"a": Residual(1e-6, 1e-5), "c": Residual(1e-7, 2e-5)},
+    ]
+    ax = plot.residuals(axes(), [0, 1], history)
+    ax.get_figure().canvas.draw()
+    lines = {line.get_label(): [*line.get_ydata()] for line in ax.lines}
+    assert 0 < lines["a"][0] < 1e-8
+    assert math.isnan(lines["c"][0])
+    assert "b (estimate)" in lines
+    assert ax.texts[0].get_text() == "tolerances 1.0e-05 .. 2.0e-05"
+    plot.residuals(axes(), [], []).get_figure().canvas.draw()
+
+
+def test_of_many_residuals_the_worst_have_names():
+    found = {f"t{i}": Residual(10.0 ** (i - 20), 1e-5) for i in range(12)}
+    ax = plot.residuals(axes(), [0, 1], [found, found])
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == ["t11", "t10", "t9", "t8", "t7", "t6", "others"]
+
+
+def test_heat_maps_share_one_scale():
+    pair = axes(2)
+    layer = nn.Conv2d(2, 3, 2)
+    plot.before_and_after(pair, layer.weight, 2 * layer.weight)
+    largest = float(2 * layer.weight.detach().abs().max())
+    for ax in pair:
+        assert ax.images[0].get_clim() == (-largest, largest)
+        assert ax.images[0].get_array().shape == (3, 8)
+    assert len(pair[0].get_figure().axes) == 3
+
+
+@pytest.mark.parametrize(
+    "W", [torch.ones(4), torch.ones(2, 2, dtype=torch.complex64), torch.zeros(2, 3)]
+)
+def test_heat_maps_take_vectors_complex_tensors_and_zeros(W):
+    plot.heat_map(axes(), W).get_figure().canvas.draw()
+
+
+def test_costs_are_those_of_a_report_or_a_trace():
+    layer = nn.Linear(8, 8)
+    for link in (maps.Skew(), maps.Cayley()):
+        holdfast.register_parametrization(layer, "weight", link)
+    model = nn.Sequential(layer, holdfast.weight_norm(nn.Linear(8, 8)))
+    report, trace = holdfast.report(model), holdfast.trace(layer, "weight")
+    ax = plot.costs(axes(), report)
+    names = {text.get_text() for text in ax.get_yticklabels()}
+    assert names == {"0.weight: Skew, Cayley", "1.weight: WeightNorm"}
+    widths = [bar.get_width() for bar in ax.patches]
+    assert widths == sorted((t.milliseconds for t in report), reverse=True)
+    ax = plot.costs(axes(), trace)
+    assert {t.get_text() for t in ax.get_yticklabels()} == {"0: Skew", "1: Cayley"}
+
+
+def test_many_costs_are_summed_up():
+    ax = plot.costs(axes(), {f"t{i}": 1.0 for i in range(50)})
+    assert len(ax.patches) == 20
+    assert ax.get_yticklabels()[-1].get_text() == "31 others"
+    assert ax.patches[-1].get_width() == 31
