@@ -55,7 +55,10 @@ def _commands() -> click.Group:
     """Return the tree of commands; the modules that need click are imported here."""
     import click
 
+    from .commands.bench import bench
+    from .commands.check import check
     from .commands.convert import convert
+    from .commands.report import report
     from .demo.digits.command import digits
 
     demo = click.Group(
@@ -66,7 +69,7 @@ def _commands() -> click.Group:
     return click.version_option(_version(), prog_name="holdfast")(
         click.Group(
             "holdfast",
-            commands=[demo, convert],
+            commands=[demo, bench, check, convert, report],
             help="Parametrizations of PyTorch weights that hold.",
             context_settings={"help_option_names": ["-h", "--help"]},
         )

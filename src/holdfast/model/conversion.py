@@ -173,7 +173,7 @@ def _legacy_spectral_norm(state: dict[str, Tensor], path: str) -> Found:
 def _spelt(found: Found, to: Spelling) -> dict[str, Tensor]:
     """Return the tensors of one weight in a spelling."""
     if to == "plain":
-        return {found.path: _value(found)}
+        return {found.path: evaluated(found)}
     if to == "legacy":
         return _legacy(found)
     torchs = (WeightNorm, SpectralNorm, Orthogonal)
@@ -208,8 +208,8 @@ def _legacy(found: Found) -> dict[str, Tensor]:
     return {f"{found.path}_{end}": tensor for end, tensor in ends.items()}
 
 
-def _value(found: Found) -> Tensor:
-    """Return the weight: the maps are given their state, and run."""
+def evaluated(found: Found) -> Tensor:
+    """Return the weight: the maps are given their state, which they keep, and run."""
     values = tuple(found.originals)
     for i, map_ in enumerate(found.maps):
         map_.eval()

@@ -1,0 +1,28 @@
+"""A bar for what takes a while, on a terminal and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Sequence
+from importlib.util import find_spec
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+
+
+def shown(items: Sequence[_Item], what: str) -> Generator[_Item]:
+    """Yield items; on a terminal a bar shows how many are done, and then goes.
+
+    It is drawn to the stream of errors, so that what a command prints stays its own.
+
+    Example:
+        >>> list(shown([1, 2], "counting"))
+        [1, 2]
+    """
+    if not sys.stderr.isatty() or find_spec("rich") is None:
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, console=Console(stderr=True), transient=True)

@@ -1,0 +1,90 @@
+"""The chains of a checkpoint, made again without the model that they are from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..core.chain import ParametrizationList
+from ..core.parametrization import Parametrization
+from ..errors import CheckpointError
+from .conversion import Found, evaluated
+from .header import ChainData, read_header
+from .storage import Stored, stored
+
+
+@dataclass(frozen=True)
+class StoredChain:
+    """A chain in a checkpoint: its tensors are read when it is asked for."""
+
+    path: str
+    _file: Stored
+    _data: ChainData
+    _keys: Mapping[str, str]
+
+    def restored(self) -> ParametrizationList:
+        """Return the chain with its tensors, in evaluation.
+
+        Raises:
+            CheckpointError: the tensors are no such chain's.
+        """
+        inner = {name: self._file.tensor(key) for name, key in self._keys.items()}
+        names = sorted(
+            (name for name in inner if name.startswith("original")),
+            key=lambda name: (len(name), name),
+        )
+        if not names:
+            raise CheckpointError(f"{self._file.path}: `{self.path}` has no original.")
+        originals = [inner.pop(name) for name in names]
+        found = Found(self.path, "holdfast", self._data.maps, originals, inner)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                value = evaluated(found)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(
+                f"{self._file.path}: `{self.path}` cannot be computed from what is "
+                f"there: {' '.join(str(error).split())}"
+            ) from error
+        links = nn.ModuleList(found.maps).eval()
+        links.__dict__.update(
+            is_tensor=names == ["original"], ntensors=len(names), unsafe=True
+        )
+        for name, tensor in zip(names, originals, strict=True):
+            links.register_buffer(name, tensor)
+        return ParametrizationList.of_torchs(links, value.shape)
+
+
+@contextmanager
+def stored_chains(
+    path: Path, also: Iterable[type[Parametrization]] = ()
+) -> Generator[list[StoredChain]]:
+    """Open a file that `holdfast.save` wrote, and return the chains in it.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has no specs.
+    """
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(stored(path))
+        chains, tied = read_header(file, tuple(also))
+        keys = {**{key: key for key in file.keys()}, **tied}  # noqa: SIM118
+        yield [
+            StoredChain(chain.path, file, chain, _inside(chain.path, keys))
+            for chain in sorted(chains, key=lambda chain: chain.path)
+        ]
+
+
+def _inside(path: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys of a chain by what they are called in it."""
+    prefix, _, name = path.rpartition(".")
+    own = (
+        f"{prefix}.parametrizations.{name}." if prefix else f"parametrizations.{name}."
+    )
+    return {k.removeprefix(own): kept for k, kept in keys.items() if k.startswith(own)}
