@@ -21,6 +21,7 @@ CLAIMS = (
     "registering_costs_no_more_than_in_torch",
     "importing_costs_at_most_50_ms",
     "asking_costs_well_under_a_microsecond",
+    "asking_for_residuals_costs_at_most_one_training_step",
     "an_lstm_step_costs_no_more_than_in_torch",
     "an_orthogonal_recurrent_step_costs_at_most_1_1_plain_ones",
     "an_exponential_costs_a_sixth_of_torchs",

@@ -255,9 +255,16 @@ def test_a_map_of_ones_own_is_named(tmp_path, capsys):
 
 # Terminals
 
+CONVERT = ("convert", "{}", "{}.plain.safetensors", "--to", "plain")
 
-def test_a_bar_is_drawn_on_a_terminal_and_on_nothing_else(good):
-    command = [sys.executable, "-m", "holdfast.cli", "check", str(good)]
+
+@pytest.mark.parametrize(
+    ("arguments", "drawn_text"),
+    [(("check", "{}"), "reading good"), (CONVERT, "converting good")],
+)
+def test_a_bar_is_drawn_on_a_terminal_and_on_nothing_else(arguments, drawn_text, good):
+    filled = [each.format(good) for each in arguments]
+    command = [sys.executable, "-m", "holdfast.cli", *filled]
     quiet = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not quiet.stderr
     ours, theirs = pty.openpty()
@@ -268,7 +275,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_on_nothing_else(good):
     os.close(theirs)
     drawn = os.read(ours, 100_000).decode()
     os.close(ours)
-    assert "reading good.safetensors" in drawn
+    assert drawn_text in drawn
     assert loud.stdout.decode() == quiet.stdout
 
 

@@ -10,6 +10,7 @@ import click
 
 from ..model.conversion import SPELLINGS, Converted, Spelling, convert_file
 from ..model.showing import aligned
+from .progress import busy
 
 
 @click.command(short_help="Translate a checkpoint into another spelling.")
@@ -27,7 +28,8 @@ def convert(source: Path, target: Path, to: str, *, as_json: bool) -> None:
     IN is a safetensors file, the index of several, or a file of torch.save, of which
     only tensors are read. A table tells what became of each tensor.
     """
-    report = convert_file(source, target, cast("Spelling", to))
+    with busy(f"converting {source.name}"):
+        report = convert_file(source, target, cast("Spelling", to))
     if as_json:
         click.echo(json.dumps([each.data() for each in report], indent=1))
         return

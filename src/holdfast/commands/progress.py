@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
+
+
+def busy(what: str) -> AbstractContextManager[object]:
+    """Return a scope in which a terminal shows that something is going on.
+
+    Example:
+        >>> with busy("counting"):
+        ...     print(1 + 1)
+        2
+    """
+    if not _is_watched():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(what)
 
 
 def shown(items: Sequence[_Item], what: str) -> Generator[_Item]:
@@ -19,10 +35,14 @@ def shown(items: Sequence[_Item], what: str) -> Generator[_Item]:
         >>> list(shown([1, 2], "counting"))
         [1, 2]
     """
-    if not sys.stderr.isatty() or find_spec("rich") is None:
+    if not _is_watched():
         yield from items
         return
     from rich.console import Console
     from rich.progress import track
 
     yield from track(items, what, console=Console(stderr=True), transient=True)
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and find_spec("rich") is not None
