@@ -26,8 +26,10 @@ from holdfast.demo.digits.measuring import (
 )
 from holdfast.demo.digits.network import Kernel, build_network, mod_relu
 from holdfast.demo.digits.settings import QUICK, Settings
-from holdfast.demo.digits.summary import figures, print_summary
+from holdfast.demo.digits.summary import figures, outcome
 from holdfast.demo.digits.training import Trainer, train_all
+from holdfast.demo.output import save_figure
+from holdfast.demo.running import print_table
 
 TINY = Settings(hidden=6, steps=12, epochs=1, batch=400)
 ORTHOGONAL, ORDINARY, SAME_START = Kernel
@@ -45,14 +47,14 @@ class Log:
     def __init__(self):
         self.lines = []
 
-    def started(self, kernel, updates):
-        self.lines.append((kernel, updates))
+    def started(self, name, updates):
+        self.lines.append((name, updates))
 
-    def updated(self):
-        self.lines.append("update")
+    def updated(self, updates=1):
+        self.lines += ["update"] * updates
 
-    def tested(self, epoch, accuracy):
-        self.lines.append((epoch, accuracy))
+    def tested(self, result):
+        self.lines.append(result)
 
 
 @pytest.fixture(scope="module")
@@ -193,22 +195,14 @@ def test_the_same_seed_gives_the_same_runs():
     assert first != other
 
 
-def test_threads_are_set_for_the_training_alone(monkeypatch):
-    seen, before = [], torch.get_num_threads()
-    monkeypatch.setattr(
-        Trainer, "run", lambda self, listener: seen.append(torch.get_num_threads())
-    )
-    train_all(replace(TINY, threads=before + 1), Log())
-    assert seen == [before + 1] * 3
-    assert torch.get_num_threads() == before
-
-
 def test_the_listener_hears_of_everything():
     log = Log()
-    trainer(SAME_START, replace(TINY, epochs=2)).run(log)
-    (kernel, updates), *rest = log.lines
-    assert (kernel, updates) == (SAME_START, rest.count("update"))
-    assert [line[0] for line in rest if line != "update"] == [1, 2]
+    run = trainer(SAME_START, replace(TINY, epochs=2)).run(log)
+    (name, updates), *rest = log.lines
+    assert (name, updates) == (SAME_START.value, rest.count("update"))
+    results = [line for line in rest if line != "update"]
+    assert len(results) == 2
+    assert results[-1] == f"{100 * run.accuracy:.1f} % right"
 
 
 def test_a_gradient_that_overflowed_is_not_applied():
@@ -311,7 +305,7 @@ def test_a_diverged_kernel_has_no_spectrum():
 
 def printed(runs, width=80):
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
-    print_summary(console, runs)
+    print_table(console, outcome(runs, QUICK))
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
 
@@ -338,9 +332,8 @@ def test_a_narrow_window_cuts_no_figure(runs):
 
 
 def test_pictures_are_readable_and_not_blank(runs, tmp_path):
-    paths = pictures.draw_pictures(runs, QUICK, tmp_path)
-    assert sorted(paths) == sorted(tmp_path.iterdir())
-    for path in paths:
+    for name, figure in pictures.draw_pictures(runs, QUICK).items():
+        path = save_figure(figure, tmp_path / name)
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         pixels = image.imread(path)
         assert min(pixels.shape[:2]) > 300

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ... import plot
-from ..output import save_figure
+from ..pages import legend, page
 from .data import CHANCE, ROWS, load_split
 from .network import Kernel
 from .settings import Settings
@@ -26,18 +24,15 @@ STYLES = {
 }
 
 
-def draw_pictures(
-    runs: Sequence[Run], settings: Settings, folder: Path
-) -> tuple[Path, ...]:
-    """Write all pictures and return their paths."""
-    pages = {
+def draw_pictures(runs: Sequence[Run], settings: Settings) -> dict[str, Figure]:
+    """Return all pictures by the names of their files."""
+    return {
         "task.png": task(settings),
         "training-curves.png": training_curves(runs),
         "eigenvalues.png": eigenvalues(runs),
         "singular-values.png": singular_values(runs),
         "gradient-norms.png": gradient_norms(runs),
     }
-    return tuple(save_figure(page, folder / name) for name, page in pages.items())
 
 
 def task(settings: Settings) -> Figure:
@@ -45,7 +40,7 @@ def task(settings: Settings) -> Figure:
     digits, _ = load_split(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     sequence = digits.padded(settings.steps, generator)[:, 0]
-    figure, (ax,) = _page(1, width=9.5, height=2.3)
+    figure, (ax,) = page(1, width=9.5, height=2.3)
     plot.sequence(ax, sequence.tolist(), signal=ROWS)
     figure.colorbar(ax.images[0], ax=ax, label="input")
     ax.set(
@@ -58,7 +53,7 @@ def task(settings: Settings) -> Figure:
 
 def training_curves(runs: Sequence[Run]) -> Figure:
     """Return loss and accuracy on the test set over the epochs."""
-    figure, (loss, accuracy) = _page(2)
+    figure, (loss, accuracy) = page(2)
     for run in runs:
         epochs = [moment.epoch for moment in run.moments]
         losses = [moment.loss for moment in run.moments]
@@ -68,25 +63,25 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     plot.reference(accuracy, 100 * CHANCE, "guessing")
     loss.set(xlabel="epoch", ylabel="test loss: cross-entropy (nats)", ylim=(0, None))
     accuracy.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100))
-    _legend(figure, loss)
+    legend(figure, loss)
     return figure
 
 
 def eigenvalues(runs: Sequence[Run]) -> Figure:
     """Return the eigenvalues of each kernel in the complex plane over the epochs."""
-    figure, axes = _page(len(runs), width=11, height=4.2, share=True)
+    figure, axes = page(len(runs), width=11, height=4.2, share=True)
     for ax, run in zip(axes, runs, strict=True):
         plot.eigenvalues(ax, [moment.spectrum.eigenvalues for moment in run.moments])
         ax.set_title(run.kernel.value)
     colored = axes[0].collections[-1]
     figure.colorbar(colored, ax=axes, label="eigenvalues after epoch", shrink=0.8)
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return figure
 
 
 def singular_values(runs: Sequence[Run]) -> Figure:
     """Return where the singular values lie over the epochs, and how far from 1."""
-    figure, (band, distance) = _page(2)
+    figure, (band, distance) = page(2)
     for run in runs:
         history = [moment.spectrum.singular_values for moment in run.moments]
         style, label = STYLES[run.kernel], run.kernel.value
@@ -94,13 +89,13 @@ def singular_values(runs: Sequence[Run]) -> Figure:
         plot.deviations(distance, history, style, label)
     band.set(xlabel="epoch", ylabel="singular values of the kernel")
     distance.set(xlabel="epoch", ylabel="largest |singular value − 1|")
-    _legend(figure, band)
+    legend(figure, band)
     return figure
 
 
 def gradient_norms(runs: Sequence[Run]) -> Figure:
     """Return how much of the gradient reaches each step, before and after training."""
-    figure, axes = _page(2, share=True)
+    figure, axes = page(2, share=True)
     for run in runs:
         style = STYLES[run.kernel]
         for ax, seen in zip(axes, (run.before, run.after), strict=True):
@@ -110,20 +105,5 @@ def gradient_norms(runs: Sequence[Run]) -> Figure:
         ax.set(title=title, xlabel="step t")
     axes[0].set_ylabel("mean norm of dloss/dh at step t")
     axes[0].set_ylim(bottom=_SMALLEST_GRADIENT)
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return figure
-
-
-def _legend(figure: Figure, ax: Axes) -> None:
-    """Explain the lines of all axes above them."""
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-
-
-def _page(
-    columns: int, width: float = 9.5, height: float = 4, *, share: bool = False
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a row of axes; no window and no global state is involved."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    row = figure.subplots(1, columns, squeeze=False, sharex=share, sharey=share)
-    return figure, list(row[0])

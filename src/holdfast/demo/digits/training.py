@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..progress import Listener
+from ..running import percent
 from .data import Digits, load_split
 from .measuring import Spectrum, gradient_norms, residual, score, spectrum
 from .network import Kernel, Network, build_network
@@ -19,19 +18,6 @@ from .settings import Settings
 
 _MEASURED = 100  # test sequences that the gradients are averaged over
 _WARM_UP = 0.15  # share of the updates before the learning rate is at its largest
-
-
-class Listener(Protocol):
-    """Whoever wants to follow the trainings."""
-
-    def started(self, kernel: Kernel, updates: int) -> None:
-        """Hear that a training of so many optimizer updates begins."""
-
-    def updated(self) -> None:
-        """Hear of an optimizer update."""
-
-    def tested(self, epoch: int, accuracy: float) -> None:
-        """Hear how well the network does after an epoch."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +57,9 @@ class Run:
 def train_all(settings: Settings, listener: Listener) -> tuple[Run, ...]:
     """Train a network per kernel and return what was seen, in the kernels' order."""
     training, tested = load_split(settings.seed)
-    with _threads(settings.threads):
-        return tuple(
-            Trainer(kernel, settings, training, tested).run(listener)
-            for kernel in Kernel
-        )
-
-
-@contextmanager
-def _threads(count: int) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return tuple(
+        Trainer(kernel, settings, training, tested).run(listener) for kernel in Kernel
+    )
 
 
 class Trainer:
@@ -110,13 +84,13 @@ class Trainer:
 
     def run(self, listener: Listener) -> Run:
         """Train, and observe before, between and after the epochs."""
-        listener.started(self.kernel, self.updates)
+        listener.started(self.kernel.value, self.updates)
         before, moments = self.observe(), [self.moment(0)]
         start = time.perf_counter()
         for epoch in range(1, self.settings.epochs + 1):
             self.train_epoch(listener)
             moments.append(self.moment(epoch))
-            listener.tested(epoch, moments[-1].accuracy)
+            listener.tested(f"{percent(moments[-1].accuracy)} right")
         seconds = time.perf_counter() - start
         return Run(self.kernel, tuple(moments), before, self.observe(), seconds)
 
