@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import holdfast
 
@@ -77,15 +78,13 @@ def _geotorch(host: Host) -> None:
     host.weight = start  # by itself it begins somewhere else
 
 
-_torchs = nn.utils.parametrizations  # to be compared with
-
 WAYS = (
     Way("holdfast + Rebase", holdfast.orthogonal, moving=True),
     Way("holdfast", holdfast.orthogonal),
-    Way("torch, its default", _torchs.orthogonal),
+    Way("torch, its default", parametrizations.orthogonal),
     Way(
         "torch, cayley",
-        lambda host: _torchs.orthogonal(host, orthogonal_map="cayley"),
+        lambda host: parametrizations.orthogonal(host, orthogonal_map="cayley"),
     ),
     Way("GeoTorch", _geotorch, package="geotorch"),
 )
