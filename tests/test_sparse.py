@@ -254,6 +254,19 @@ def test_a_removed_helper_leaves_the_sparsity_as_it_is():
     assert int(schedule.step) == 1
 
 
+@pytest.mark.parametrize(
+    "around", [lambda map_: maps.PerBlock(map_, 2, dim=1), maps.Chain, maps.Transposed]
+)
+def test_a_schedule_inside_another_map_is_raised_too(around):
+    layer = registered(around(maps.GradualTopK(0.5, steps=1)))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
+    holdfast.Sparsify(layer, optimizer)
+    assert (layer.weight != 0).all()
+    layer(torch.randn(2, 4)).square().sum().backward()
+    optimizer.step()
+    assert int((layer.weight != 0).sum()) == 8
+
+
 def test_a_model_without_a_schedule_is_refused():
     layer = registered(maps.TopK(3))
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)

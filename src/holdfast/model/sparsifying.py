@@ -14,7 +14,8 @@ from .optim import chains_moved_by
 class Sparsify:
     r"""Advance the schedules of sparse weights by one after every step of an optimizer.
 
-    It concerns weights with a `maps.GradualTopK` whose originals this optimizer moves.
+    It concerns weights with a `maps.GradualTopK`, also one inside another map, whose
+    originals this optimizer moves.
     How far they are stands in the maps' buffers, and so in the model's state dict:
     there is nothing else to save.
 
@@ -47,7 +48,7 @@ class Sparsify:
         self._schedules = [
             schedule
             for _, _, chain in chains_moved_by(optimizer, model)
-            for schedule in chain.children()
+            for schedule in chain.modules()
             if isinstance(schedule, GradualTopK)
         ]
         if not self._schedules:
