@@ -60,13 +60,14 @@ def _commands() -> click.Group:
     from .commands.convert import convert
     from .commands.report import report
     from .demo.digits.command import digits
+    from .demo.lora.command import lora
     from .demo.prune.command import prune
     from .demo.spd.command import spd
     from .demo.stiefel.command import stiefel
 
     demo = click.Group(
         "demo",
-        commands=[digits, prune, spd, stiefel],
+        commands=[digits, lora, prune, spd, stiefel],
         help="Train something small, to see what a parametrization does.",
     )
     return click.version_option(_version(), prog_name="holdfast")(
