@@ -11,22 +11,23 @@ from matplotlib import image
 
 import holdfast
 from holdfast import cli
+from holdfast.demo.digits.classifier import Classifier, layers, network
 from holdfast.demo.lora.adapting import (
+    HIDDEN,
     RANKS,
     WAYS,
-    Training,
     adapt_all,
     file_sizes,
-    layers,
     load_trained,
     mean,
     merging_changes,
     mirrored,
-    network,
     save_trained,
     trained,
+    trained_base,
     without_adapters,
 )
+from holdfast.demo.lora.adapting import adapted as adapt
 from holdfast.demo.lora.pictures import draw_pictures
 from holdfast.demo.lora.settings import QUICK
 from holdfast.demo.lora.summary import figures, outcome
@@ -55,7 +56,7 @@ class Log:
 def one_training(settings=SETTINGS, run=0):
     log = Log()
     log.started("here", 0)
-    return Training(settings, run, log)
+    return Classifier(settings.seed, settings.seed + run, settings.epochs, log)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,12 @@ def training():
 
 @pytest.fixture(scope="module")
 def base(training):
-    return training.base()
+    return trained_base(training)
 
 
 @pytest.fixture(scope="module")
 def adapted(training, base):
-    return training.adapted(base, RANK_4)
+    return adapt(training, base, RANK_4)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +103,10 @@ def test_the_frozen_base_is_untouched(base, adapted):
 
 
 def test_fine_tuning_does_touch_it(training, base):
-    tuned = training.adapted(base, FULL)
+    tuned = adapt(training, base, FULL)
     for old, new in zip(layers(base), layers(tuned), strict=True):
         assert not torch.equal(new.weight, old.weight)
-    last = training.adapted(base, LAST)
+    last = adapt(training, base, LAST)
     same = [
         torch.equal(new.weight, old.weight)
         for old, new in zip(layers(base), layers(last), strict=True)
@@ -146,9 +147,9 @@ def test_all_ways_take_the_same_steps(results, log, training):
 
 
 def test_the_same_seed_gives_the_same_network(base):
-    again = one_training().base()
+    again = trained_base(one_training())
     assert torch.equal(again[1].weight, base[1].weight)
-    assert not torch.equal(one_training(run=1).base()[1].weight, base[1].weight)
+    assert not torch.equal(trained_base(one_training(run=1))[1].weight, base[1].weight)
 
 
 # Merging and files
@@ -157,7 +158,7 @@ def test_the_same_seed_gives_the_same_network(base):
 def test_merging_keeps_the_answers_and_leaves_a_plain_model(training, adapted):
     assert merging_changes(adapted, training.tested) < 1e-5
     merged = holdfast.fold(copy.deepcopy(adapted))
-    plain = network()
+    plain = network(HIDDEN)
     plain.load_state_dict(merged.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(plain(training.tested), adapted(training.tested))
@@ -165,7 +166,7 @@ def test_merging_keeps_the_answers_and_leaves_a_plain_model(training, adapted):
 
 def test_the_checkpoint_gives_the_same_answers(training, adapted, tmp_path):
     holdfast.save(adapted, tmp_path / "all.safetensors")
-    again = holdfast.load(tmp_path / "all.safetensors", network)
+    again = holdfast.load(tmp_path / "all.safetensors", lambda: network(HIDDEN))
     with torch.no_grad():
         assert torch.equal(again(training.tested), adapted(training.tested))
 

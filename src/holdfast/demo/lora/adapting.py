@@ -10,17 +10,17 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import holdfast
 
-from ..digits.data import CLASSES, PIXELS, ROWS, Digits, load_split
+from ..digits.classifier import Classifier, layers
 from ..progress import Listener
 from ..running import percent
 from .settings import Settings
 
 RANKS = (1, 2, 4, 8)
-_HIDDEN, _BATCH, _RATE, _BASE_RATE = 128, 64, 1e-2, 3e-3
+HIDDEN = 128
+_RATE, _BASE_RATE = 1e-2, 3e-3
 
 
 @dataclass(frozen=True)
@@ -62,23 +62,6 @@ def mirrored(images: Tensor) -> Tensor:
     return images.flip(-1)
 
 
-def network() -> nn.Sequential:
-    """Return a network for digits, from torch's global generator."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(ROWS * PIXELS, _HIDDEN),
-        nn.ReLU(),
-        nn.Linear(_HIDDEN, _HIDDEN),
-        nn.ReLU(),
-        nn.Linear(_HIDDEN, CLASSES),
-    )
-
-
-def layers(network: nn.Sequential) -> list[nn.Linear]:
-    """Return the layers that have weights."""
-    return [layer for layer in network if isinstance(layer, nn.Linear)]
-
-
 def all_of_it(network: nn.Sequential) -> None:
     """Train everything."""
     network.requires_grad_()
@@ -108,86 +91,51 @@ WAYS = (
 )
 
 
-class Training:
-    """One run: its data, and the network trained on digits as they are."""
+def trained_base(digits: Classifier) -> nn.Sequential:
+    """Return a network trained on digits as they are."""
+    made = digits.start(HIDDEN)
+    optimizer = torch.optim.Adam(made.parameters(), _BASE_RATE)
+    digits.fit(made, optimizer, digits.images, digits.epochs)
+    return made
 
-    def __init__(self, settings: Settings, run: int, listener: Listener) -> None:
-        self.epochs, self.seed = settings.epochs, settings.seed + run
-        self.listener = listener
-        training, tested = load_split(settings.seed)
-        self.images, self.labels = _images(training), training.labels
-        self.tested, self.tested_labels = _images(tested), tested.labels
 
-    @property
-    def steps(self) -> int:
-        """The optimizer steps of one training."""
-        return self.epochs * -(-len(self.labels) // _BATCH)
-
-    def base(self) -> nn.Sequential:
-        """Return a network trained on digits as they are."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            made = network()
-        self.fit(made, self.images, _BASE_RATE)
-        return made
-
-    def adapted(self, base: nn.Sequential, way: Way) -> nn.Sequential:
-        """Return a copy of the network, adapted to mirrored digits."""
-        made = copy.deepcopy(base)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            way.prepare(made)
-        self.fit(made, mirrored(self.images), _RATE)
-        return made
-
-    def fit(self, network: nn.Sequential, images: Tensor, rate: float) -> None:
-        """Train what is not frozen with Adam, whose rate falls to zero."""
-        optimizer = torch.optim.Adam(trained(network).values(), rate)
-        rates = CosineAnnealingLR(optimizer, self.steps)
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.epochs):
-            order = torch.randperm(len(self.labels), generator=generator)
-            for batch in order.split(_BATCH):
-                logits = network(images[batch])
-                loss = nn.functional.cross_entropy(logits, self.labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                rates.step()
-                self.listener.updated()
-
-    def accuracy(self, network: nn.Module, images: Tensor) -> float:
-        """Return the share of the digits that are recognized."""
-        with torch.no_grad():
-            answers = network(images).argmax(1)
-        return (answers == self.tested_labels).double().mean().item()
+def adapted(digits: Classifier, base: nn.Sequential, way: Way) -> nn.Sequential:
+    """Return a copy of the network, adapted to mirrored digits."""
+    made = copy.deepcopy(base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(digits.seed)
+        way.prepare(made)
+    optimizer = torch.optim.Adam(trained(made).values(), _RATE)
+    digits.fit(made, optimizer, mirrored(digits.images), digits.epochs)
+    return made
 
 
 def adapt_all(settings: Settings, listener: Listener) -> tuple[Adapted, ...]:
     """Train the networks, adapt them in each way, and measure."""
-    trainings = [Training(settings, run, listener) for run in range(settings.runs)]
-    updates = settings.runs * trainings[0].steps
+    seed, epochs, runs = settings.seed, settings.epochs, range(settings.runs)
+    digits = [Classifier(seed, seed + run, epochs, listener) for run in runs]
+    updates = settings.runs * digits[0].steps
     listener.started("digits as they are", updates)
-    bases = [training.base() for training in trainings]
-    results = [measured(None, trainings, bases, bases)]
+    bases = [trained_base(each) for each in digits]
+    results = [measured(None, digits, bases, bases)]
     listener.tested(f"{percent(mean(results[0].plain))} right")
     for way in WAYS:
         listener.started(way.label, updates)
-        pairs = zip(trainings, bases, strict=True)
-        networks = [training.adapted(base, way) for training, base in pairs]
-        results.append(measured(way, trainings, bases, networks))
+        pairs = zip(digits, bases, strict=True)
+        networks = [adapted(each, base, way) for each, base in pairs]
+        results.append(measured(way, digits, bases, networks))
         listener.tested(f"{percent(mean(results[-1].mirrored))} right")
     return tuple(results)
 
 
 def measured(
     way: Way | None,
-    trainings: Sequence[Training],
+    digits: Sequence[Classifier],
     bases: Sequence[nn.Sequential],
     networks: Sequence[nn.Sequential],
 ) -> Adapted:
     """Measure the networks of all runs."""
-    both = list(zip(trainings, networks, strict=True))
+    both = list(zip(digits, networks, strict=True))
     first, base = networks[0], bases[0]
     change = layers(first)[1].weight - layers(base)[1].weight
     lora = way is not None and way.rank is not None
@@ -199,7 +147,7 @@ def measured(
         [one.accuracy(without_adapters(net), one.tested) for one, net in both],
         bytes_trained if way else 0,
         bytes_whole,
-        merging_changes(first, mirrored(trainings[0].tested)) if lora else None,
+        merging_changes(first, mirrored(digits[0].tested)) if lora else None,
         torch.linalg.svdvals(change.detach().double()).tolist(),
     )
 
@@ -262,8 +210,3 @@ def file_sizes(network: nn.Module) -> tuple[int, int]:
 def _as_module(tensors: dict[str, nn.Parameter] | dict[str, Tensor]) -> nn.Module:
     """Return a module with these parameters, whose names may have no dots there."""
     return nn.ParameterDict({name.replace(".", "/"): t for name, t in tensors.items()})
-
-
-def _images(digits: Digits) -> Tensor:
-    """Return the images, ``(samples, 8, 8)``."""
-    return digits.images.transpose(0, 1).contiguous()

@@ -10,18 +10,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import holdfast
 from holdfast import Parametrization, maps
 from holdfast.sets import NMSparse
 
-from ..digits.data import CLASSES, PIXELS, ROWS, Digits, load_split
+from ..digits.classifier import Classifier, layers
 from ..progress import Listener
 from ..running import percent
 from .settings import Settings
 
-_HIDDEN, _BATCH, _RATE = 64, 64, 3e-3
+_HIDDEN, _RATE = 64, 3e-3
 _RISE = 0.3  # share of the steps in which the zeros of a schedule become more
 
 
@@ -80,69 +79,38 @@ class Pruned:
 
 
 class Training:
-    """One run's data and weights at the start, and how a network is trained."""
+    """One run: digits, and networks that train on them with zeros or without."""
 
     def __init__(self, settings: Settings, run: int, listener: Listener) -> None:
-        self.epochs, self.seed = settings.epochs, settings.seed + run
-        self.listener, self.sparsities = listener, list[float]()
-        training, tested = load_split(settings.seed)
-        self.images, self.labels = _flat(training), training.labels
-        self.tested, self.tested_labels = _flat(tested), tested.labels
-
-    @property
-    def steps(self) -> int:
-        """The optimizer steps of the whole budget."""
-        return self.epochs * -(-len(self.labels) // _BATCH)
+        seed, epochs = settings.seed, settings.epochs
+        self.digits = Classifier(seed, seed + run, epochs, listener)
+        self.sparsities = list[float]()
 
     def network(self) -> nn.Sequential:
-        """Return the network as it starts; torch's generator stays as it is."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return nn.Sequential(
-                nn.Linear(ROWS * PIXELS, _HIDDEN),
-                nn.ReLU(),
-                nn.Linear(_HIDDEN, _HIDDEN),
-                nn.ReLU(),
-                nn.Linear(_HIDDEN, CLASSES),
-            )
+        """Return the network as it starts."""
+        return self.digits.start(_HIDDEN)
 
     def fit(
         self, network: nn.Sequential, epochs: int, *, scheduled: bool = False
     ) -> nn.Sequential:
-        """Train with Adam, whose rate falls to zero; schedules rise by themselves."""
+        """Train with Adam; schedules rise by themselves."""
         optimizer = torch.optim.Adam(network.parameters(), _RATE)
-        rates = CosineAnnealingLR(optimizer, epochs * self.steps // self.epochs)
         if scheduled:
             holdfast.Sparsify(network, optimizer)
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(epochs):
-            order = torch.randperm(len(self.labels), generator=generator)
-            for batch in order.split(_BATCH):
-                logits = network(self.images[batch])
-                loss = nn.functional.cross_entropy(logits, self.labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                rates.step()
-                self.listener.updated()
-                self.sparsities.append(zeros(network))
+        optimizer.register_step_post_hook(
+            lambda *_: self.sparsities.append(zeros(network))
+        )
+        self.digits.fit(network, optimizer, self.digits.images, epochs)
         return network
 
     @cached_property
     def dense(self) -> nn.Sequential:
         """The network without zeros."""
-        return self.fit(self.network(), self.epochs)
+        return self.fit(self.network(), self.digits.epochs)
 
     def accuracy(self, network: nn.Module) -> float:
         """Return the share of the digits that are recognized."""
-        with torch.no_grad():
-            answers = network(self.tested).argmax(1)
-        return (answers == self.tested_labels).double().mean().item()
-
-
-def layers(network: nn.Sequential) -> list[nn.Linear]:
-    """Return the layers that have weights."""
-    return [layer for layer in network if isinstance(layer, nn.Linear)]
+        return self.digits.accuracy(network, self.digits.tested)
 
 
 def register(
@@ -162,15 +130,17 @@ def zeros(network: nn.Sequential) -> float:
 
 def one_shot(training: Training, pattern: Pattern) -> nn.Sequential:
     """Prune a trained network, and leave it at that."""
-    training.listener.updated(training.steps)  # the dense network has taken them
+    training.digits.listener.updated(
+        training.digits.steps
+    )  # the dense network has taken them
     network = copy.deepcopy(training.dense)
     return register(network, lambda _: maps.NMSparsity(*pattern))
 
 
 def fine_tuned(training: Training, pattern: Pattern) -> nn.Sequential:
     """Prune after half of the epochs, and train what was kept for the others."""
-    half = training.epochs // 2
-    network = training.fit(training.network(), training.epochs - half)
+    half = training.digits.epochs // 2
+    network = training.fit(training.network(), training.digits.epochs - half)
     register(network, lambda _: maps.NMSparsity(*pattern, gradient="masked"))
     return training.fit(network, half)
 
@@ -178,7 +148,7 @@ def fine_tuned(training: Training, pattern: Pattern) -> nn.Sequential:
 def from_the_start(training: Training, pattern: Pattern) -> nn.Sequential:
     """Choose the N of M anew at every step, with a straight-through gradient."""
     network = register(training.network(), lambda _: maps.NMSparsity(*pattern))
-    return training.fit(network, training.epochs)
+    return training.fit(network, training.digits.epochs)
 
 
 def scheduled(training: Training, pattern: Pattern) -> nn.Sequential:
@@ -192,20 +162,20 @@ def scheduled(training: Training, pattern: Pattern) -> nn.Sequential:
         return maps.PerBlock(rise, layer.in_features // pattern.m, dim=1)
 
     network = register(training.network(), make)
-    return training.fit(network, training.epochs, scheduled=True)
+    return training.fit(network, training.digits.epochs, scheduled=True)
 
 
 def anywhere(training: Training, pattern: Pattern) -> nn.Sequential:
     """Make as many zeros, with the same schedule, wherever the weights are small."""
     network = register(training.network(), lambda _: schedule(training, pattern))
-    return training.fit(network, training.epochs, scheduled=True)
+    return training.fit(network, training.digits.epochs, scheduled=True)
 
 
 def schedule(
     training: Training, pattern: Pattern, axis: int | None = None
 ) -> maps.GradualTopK:
     """Return the map whose share of zeros rises to that of the pattern."""
-    steps = max(1, int(_RISE * training.steps))
+    steps = max(1, int(_RISE * training.digits.steps))
     return maps.GradualTopK(pattern.sparsity, steps=steps, axis=axis)
 
 
@@ -223,7 +193,7 @@ WAYS = (
 def prune_all(settings: Settings, listener: Listener) -> tuple[Pruned, ...]:
     """Train without zeros, and prune in each way to each pattern."""
     trainings = [Training(settings, run, listener) for run in range(settings.runs)]
-    updates = settings.runs * trainings[0].steps
+    updates = settings.runs * trainings[0].digits.steps
     listener.started("dense", updates)
     results = [summed("dense", None, trainings, [each.dense for each in trainings])]
     listener.tested(f"{percent(results[0].accuracy)} right")
@@ -256,8 +226,3 @@ def summed(
         weights[0].clone(),
         sparsities,
     )
-
-
-def _flat(digits: Digits) -> Tensor:
-    """Return images of the shape ``(samples, 64)``."""
-    return digits.images.transpose(0, 1).flatten(1)
