@@ -18,7 +18,7 @@ _BATCH = 64
 class Classifier:
     """One run: its data, its weights at the start, and how a network is trained.
 
-    Attributes:
+    Args:
         split: the seed of the split into digits to train on and to test on.
         seed: that of the weights and of the order.
         epochs: passes over the training set, for the whole of a budget.
@@ -26,8 +26,7 @@ class Classifier:
     """
 
     def __init__(self, split: int, seed: int, epochs: int, listener: Listener) -> None:
-        self.split, self.seed, self.epochs = split, seed, epochs
-        self.listener = listener
+        self.seed, self.epochs, self.listener = seed, epochs, listener
         training, tested = load_split(split)
         self.images, self.labels = _images(training), training.labels
         self.tested, self.tested_labels = _images(tested), tested.labels

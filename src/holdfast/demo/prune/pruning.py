@@ -97,9 +97,11 @@ class Training:
         optimizer = torch.optim.Adam(network.parameters(), _RATE)
         if scheduled:
             holdfast.Sparsify(network, optimizer)
-        optimizer.register_step_post_hook(
-            lambda *_: self.sparsities.append(zeros(network))
-        )
+
+        def record(*_: object) -> None:
+            self.sparsities.append(zeros(network))
+
+        optimizer.register_step_post_hook(record)
         self.digits.fit(network, optimizer, self.digits.images, epochs)
         return network
 
@@ -130,9 +132,8 @@ def zeros(network: nn.Sequential) -> float:
 
 def one_shot(training: Training, pattern: Pattern) -> nn.Sequential:
     """Prune a trained network, and leave it at that."""
-    training.digits.listener.updated(
-        training.digits.steps
-    )  # the dense network has taken them
+    # Its steps are those that the dense network has taken.
+    training.digits.listener.updated(training.digits.steps)
     network = copy.deepcopy(training.dense)
     return register(network, lambda _: maps.NMSparsity(*pattern))
 
