@@ -59,6 +59,7 @@ def _commands() -> click.Group:
     from .commands.check import check
     from .commands.convert import convert
     from .commands.report import report
+    from .demo.copying.command import copying
     from .demo.digits.command import digits
     from .demo.lora.command import lora
     from .demo.prune.command import prune
@@ -67,7 +68,7 @@ def _commands() -> click.Group:
 
     demo = click.Group(
         "demo",
-        commands=[digits, lora, prune, spd, stiefel],
+        commands=[copying, digits, lora, prune, spd, stiefel],
         help="Train something small, to see what a parametrization does.",
     )
     return click.version_option(_version(), prog_name="holdfast")(
