@@ -24,8 +24,8 @@ begin at the same network and share data, order, epochs and learning rate.
   full fine-tuning  everything trains
   last layer        the others are frozen
   lora, rank r      holdfast.lora(layer, rank=r) beside each frozen weight
-Test accuracy, mean of the runs. Plain digits: afterwards, with the adapters off;
-what the other ways have overwritten is gone, unless the old file is kept.
+Test accuracy, mean of the runs. Plain digits: afterwards, and with the adapters
+off; what other ways have overwritten is gone, unless the old file is kept.
 kB: of files of holdfast.save, with what was trained alone, and with everything.
 Merging: largest change of a logit by holdfast.fold; the model is plain then."""
 

@@ -29,10 +29,10 @@ def stiefel(output: Path, *, quick: bool, **given: float | None) -> None:
     """
     require_packages()
     settings = _PRESETS.chosen(given, quick=quick)
-    if settings.components > settings.pixels**2:
+    if settings.components >= settings.pixels**2:
         raise click.BadParameter(
-            f"{settings.pixels} x {settings.pixels} pixels have no more than "
-            f"{settings.pixels**2} components.",
+            f"{settings.pixels} x {settings.pixels} pixels leave a choice of at most "
+            f"{settings.pixels**2 - 1} components.",
             param_hint="--components",
         )
     from ..progress import Listener
