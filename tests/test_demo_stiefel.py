@@ -144,17 +144,17 @@ def test_the_best_rate_is_the_one_that_arrives_first(monkeypatch):
 
 
 def test_a_package_that_is_missing_is_said_to_be(races, monkeypatch):
-    absent = Way("GeoTorch", lambda host: None, package="no_such_package")
-    monkeypatch.setattr("holdfast.demo.stiefel.summary.WAYS", (MOVING, absent))
+    absent = Way("GeoTorch", WAYS[-1].register, package="no_such_package")
+    monkeypatch.setattr("holdfast.demo.stiefel.summary.WAYS", (MOVING, absent, absent))
     shown = outcome([run for run in races if run.way == MOVING])
     names = [row[0].strip() for row in shown.rows]
     assert names == [
         "PCA: eigh",
         MOVING.label,
-        "GeoTorch: not installed",
+        "no_such_package: not installed",
         "Procrustes: svd",
         MOVING.label,
-        "GeoTorch: not installed",
+        "no_such_package: not installed",
     ]
     assert {len(row) for row in shown.rows} == {len(shown.headings)}
 

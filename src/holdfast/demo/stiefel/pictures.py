@@ -23,6 +23,7 @@ STYLES = dict(
             plot.LineStyle("#d55e00", "--", "^"),
             plot.LineStyle("#e69f00", "--", "v"),
             plot.LineStyle("#000000", "-.", "D"),
+            plot.LineStyle("#767676", ":", "P"),
         ),
         strict=True,
     )

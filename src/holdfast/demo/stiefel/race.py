@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.optim import Optimizer
 
 import holdfast
 
@@ -35,11 +36,18 @@ class Host(nn.Module):
 
 @dataclass(frozen=True)
 class Way:
-    """A library's way: how it is registered, whether bases move, which package."""
+    """A library's way.
+
+    Attributes:
+        label: as the table has it.
+        register: makes the weight orthonormal.
+        move: lets its base follow the optimizer, if it is to.
+        package: what has to be installed.
+    """
 
     label: str
     register: Callable[[Host], object]
-    moving: bool = False
+    move: Callable[[Host, Optimizer], object] | None = None
     package: str = "torch"
 
     @property
@@ -78,14 +86,24 @@ def _geotorch(host: Host) -> None:
     host.weight = start  # by itself it begins somewhere else
 
 
+def _geotorch_moves(host: Host, optimizer: Optimizer) -> None:
+    geotorch: Any = import_module("geotorch")
+
+    def update(*_: object) -> None:
+        geotorch.update_base(host, "weight")
+
+    optimizer.register_step_post_hook(update)
+
+
 WAYS = (
-    Way("holdfast + Rebase", holdfast.orthogonal, moving=True),
+    Way("holdfast + Rebase", holdfast.orthogonal, holdfast.Rebase),
     Way("holdfast", holdfast.orthogonal),
     Way("torch, its default", parametrizations.orthogonal),
     Way(
         "torch, cayley",
         lambda host: parametrizations.orthogonal(host, orthogonal_map="cayley"),
     ),
+    Way("GeoTorch + update_base", _geotorch, _geotorch_moves, "geotorch"),
     Way("GeoTorch", _geotorch, package="geotorch"),
 )
 
@@ -128,8 +146,8 @@ def race(problem: Problem, way: Way, rate: float, steps: int, limit: float) -> R
     host = Host(problem.start)
     way.register(host)
     optimizer = torch.optim.Adam(host.parameters(), rate)
-    if way.moving:
-        holdfast.Rebase(host, optimizer)
+    if way.move is not None:
+        way.move(host, optimizer)
     problem.loss(host.weight).backward()  # what is loaded only once is not timed
     shares, seconds = list[float](), list[float]()
     begin = time.perf_counter()

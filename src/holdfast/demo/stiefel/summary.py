@@ -26,12 +26,12 @@ PCA: the subspace that explains most of the variance of patches of photographs.
 Procrustes: the rotation from one cloud of points to another. All start from the
 same matrix, in double precision, and take steps of Adam, each with the one of
 the learning rates {_RATES} that suits it best.
-  eigh, svd            the closed form: the best way, where there is one
-  holdfast             holdfast.orthogonal(layer)
-  holdfast + Rebase    the same, and holdfast.Rebase(layer, optimizer, every=1)
-  torch, its default   torch.nn.utils.parametrizations.orthogonal(layer)
-  torch, cayley        the same, with orthogonal_map="cayley"
-  GeoTorch             geotorch.orthogonal(layer); its base stays where it is
+  eigh, svd           the closed form: the best way, where there is one
+  holdfast            holdfast.orthogonal(layer)
+  holdfast + Rebase   the same, and holdfast.Rebase(layer, optimizer, every=1)
+  torch, its default  torch.nn.utils.parametrizations.orthogonal(layer)
+  torch, cayley       the same, with orthogonal_map="cayley"
+  GeoTorch            geotorch.orthogonal(layer); and update_base at every step
 Tolerance: {TOLERANCE:g} of the way from the start's loss to the best is left.
 Residual: distance from the matrices with orthonormal columns, at the end."""
 
@@ -57,18 +57,13 @@ def outcome(races: Sequence[Race]) -> Outcome:
 
 
 def table(races: Sequence[Race]) -> list[Sequence[str]]:
-    """Return the rows of one problem."""
+    """Return the rows of one problem; a package that is missing has one."""
     problem = races[0].problem
     closed = (f"{problem.name}: {problem.solver}", f"{problem.seconds:.4f}")
     rows: list[Sequence[str]] = [(*closed, *"-----")]
-    found = {race.way.label: race for race in races}
-    for way in WAYS:
-        race = found.get(way.label)
-        if race is None:
-            rows.append((f"  {way.label}: not installed", *"------"))
-        else:
-            rows.append((f"  {way.label}", *figures(race)))
-    return rows
+    rows += [(f"  {race.way.label}", *figures(race)) for race in races]
+    missing = dict.fromkeys(way.package for way in WAYS if not way.installed)
+    return rows + [(f"  {package}: not installed", *"------") for package in missing]
 
 
 def figures(race: Race) -> tuple[str, ...]:
