@@ -61,6 +61,7 @@ def _commands() -> click.Group:
     from .commands.report import report
     from .demo.copying.command import copying
     from .demo.digits.command import digits
+    from .demo.lipschitz.command import lipschitz
     from .demo.lora.command import lora
     from .demo.prune.command import prune
     from .demo.spd.command import spd
@@ -68,7 +69,7 @@ def _commands() -> click.Group:
 
     demo = click.Group(
         "demo",
-        commands=[copying, digits, lora, prune, spd, stiefel],
+        commands=[copying, digits, lipschitz, lora, prune, spd, stiefel],
         help="Train something small, to see what a parametrization does.",
     )
     return click.version_option(_version(), prog_name="holdfast")(

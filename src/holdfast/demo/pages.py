@@ -15,7 +15,9 @@ def page(
     return figure, list(row[0])
 
 
-def legend(figure: Figure, ax: Axes) -> None:
+def legend(figure: Figure, ax: Axes, columns: int = 3) -> None:
     """Explain the lines of all axes above them."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=columns, frameon=False
+    )

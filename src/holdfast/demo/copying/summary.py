@@ -33,9 +33,10 @@ def introduction(settings: Settings) -> str:
     """Return what is about to be done."""
     lengths = ", ".join(map(str, settings.lengths))
     return (
-        f"Copying memory: {SYMBOLS} symbols, T = {lengths} steps of waiting, then all "
-        f"{SYMBOLS} again.\n{settings.hidden} hidden units, {settings.updates} updates "
-        f"of {settings.batch} sequences, seed {settings.seed}, "
+        f"Copying memory: {SYMBOLS} symbols, T steps of waiting, then all {SYMBOLS} "
+        f"again, for T = {lengths}.\n"
+        f"{settings.hidden} hidden units, {settings.updates} updates of "
+        f"{settings.batch} sequences, seed {settings.seed}, "
         f"{threads_in_words(settings.threads)}."
     )
 
