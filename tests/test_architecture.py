@@ -108,7 +108,7 @@ def package_of(path: Path) -> str:
 
 
 def described(path: Path) -> str:
-    return str(path.relative_to(PACKAGE))
+    return path.relative_to(PACKAGE).as_posix()
 
 
 @pytest.mark.parametrize("path", FILES, ids=described)
