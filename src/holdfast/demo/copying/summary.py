@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.plot import LineStyle
+from ...plot import LineStyle
 from ..pages import legend, page
 from ..running import Outcome, percent, threads_in_words
 from .network import Kind

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report import plot
+from ... import plot
 from ..digits.data import load_split
 from ..pages import legend, page
 from .adapting import Adapted, mean, mirrored

@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report import plot
+from ... import plot
 from ..pages import legend, page
 from .pruning import ANYWHERE, PATTERNS, SCHEDULED, WAYS, Pattern, Pruned
 

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ...report import plot
+from ... import plot
 from ..pages import legend, page
 from .fitting import WAYS, Fit, Wines, random_start, smallest_eigenvalue
 from .settings import Settings

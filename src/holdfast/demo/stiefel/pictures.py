@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ...report import plot
+from ... import plot
 from ..pages import legend, page
 from .problems import Problem
 from .race import TOLERANCE, WAYS, Race
