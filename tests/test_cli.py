@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from holdfast import cli
 from holdfast.demo import output
 from holdfast.demo.digits import training
-from holdfast.demo.digits.settings import FULL, QUICK
+from holdfast.demo.digits.settings import FULL, PIXELWISE, QUICK, QUICK_PIXELWISE
 from holdfast.demo.digits.summary import figures
 
 SMALL = ("--epochs=1", "--hidden=4", "--steps=10")
@@ -105,6 +105,7 @@ def test_a_missing_command_shows_the_help(command, capsys):
         (["--epochs", "many"], "'--epochs': 'many' is not a valid integer"),
         (["--hidden", "1"], "'--hidden': 1 is not in the range"),
         (["--steps", "7"], "'--steps': 7 is not in the range"),
+        (["--pixels", "--steps", "63"], "'--steps': an image takes 64 steps"),
         (["--seed", "-1"], "'--seed': -1 is not in the range"),
         (["--threads", "0"], "'--threads': 0 is not in the range"),
         (["--threads", "100000"], "'--threads': 100000 is not in the range"),
@@ -135,6 +136,8 @@ def test_an_unknown_command_is_named(capsys):
     [
         ([], FULL),
         (["--quick"], QUICK),
+        (["--pixels"], PIXELWISE),
+        (["--pixels", "--quick", "--epochs=2"], replace(QUICK_PIXELWISE, epochs=2)),
         (["--quick", "--hidden=9"], replace(QUICK, hidden=9)),
         (["--recurrent-rate=0.002"], replace(FULL, recurrent_rate=0.002)),
         (

@@ -37,7 +37,7 @@ PAGES = (
     pictures.training_curves,
     pictures.eigenvalues,
     pictures.singular_values,
-    pictures.gradient_norms,
+    lambda runs: pictures.gradient_norms(runs, QUICK),
 )
 
 
@@ -107,6 +107,15 @@ def test_rows_come_first_and_noise_follows():
 def test_a_sequence_without_noise_is_the_image():
     _, tested = load_split(0)
     assert torch.equal(tested.padded(8, torch.Generator()), tested.images)
+
+
+def test_pixels_enter_in_the_order_of_reading():
+    (_, rows), (_, pixels) = load_split(0), load_split(0, 1)
+    assert pixels.images.shape == (64, len(rows.labels), 1)
+    assert torch.equal(
+        pixels.images.squeeze(2).T, rows.images.transpose(0, 1).flatten(1)
+    )
+    assert torch.equal(rows.labels, pixels.labels)
 
 
 # Networks
@@ -375,6 +384,18 @@ def test_every_axis_has_a_name(draw, runs):
         )
         assert ax.get_ylabel() or shared
         assert ax.get_xlabel() or ax.get_label() == "<colorbar>"
+
+
+def test_an_image_read_pixel_by_pixel_is_trained_on_and_drawn():
+    settings = replace(TINY, steps=64, pixels=1)
+    runs = train_all(settings, Log())
+    assert len(runs[0].after.gradient_norms) == 64
+    for figure in pictures.draw_pictures(runs, settings).values():
+        figure.draw_without_rendering()
+    (ax, _) = pictures.task(settings).axes
+    assert ax.get_title().endswith("pixel by pixel")
+    (ax, _) = pictures.task(replace(settings, steps=70)).axes
+    assert ax.get_title().endswith("and then noise")
 
 
 def test_lines_can_be_told_apart_without_colors():

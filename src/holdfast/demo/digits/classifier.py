@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ..progress import Listener
-from .data import CLASSES, PIXELS, ROWS, Digits, load_split
+from .data import CLASSES, Digits, load_split
+from .settings import PIXELS
 
 _BATCH = 64
 
@@ -74,7 +75,7 @@ def network(hidden: int) -> nn.Sequential:
     """Return a network with two hidden layers, from torch's global generator."""
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(ROWS * PIXELS, hidden),
+        nn.Linear(PIXELS, hidden),
         nn.ReLU(),
         nn.Linear(hidden, hidden),
         nn.ReLU(),

@@ -9,9 +9,10 @@ import click
 
 from ..options import Presets
 from ..requirements import require_packages
-from .settings import FULL, QUICK
+from .settings import FULL, PIXELWISE, QUICK, QUICK_PIXELWISE
 
 _PRESETS = Presets(FULL, QUICK)
+_PIXELWISE = Presets(PIXELWISE, QUICK_PIXELWISE)
 
 
 def _not_nan(
@@ -36,8 +37,14 @@ def _not_nan(
     help="Learning rate of the recurrent kernel; the others have "
     f"{FULL.rate}.  [default: {FULL.recurrent_rate}]",
 )
+@click.option(
+    "--pixels",
+    is_flag=True,
+    help=f"Read an image pixel by pixel: 64 steps and no noise, {PIXELWISE.epochs} "
+    f"epochs, recurrent rate {PIXELWISE.recurrent_rate}, unless you say otherwise.",
+)
 @_PRESETS.run_options("the split, the noise and the weights")
-def digits(output: Path, *, quick: bool, **given: float | None) -> None:
+def digits(output: Path, *, quick: bool, pixels: bool, **given: float | None) -> None:
     """Remember a handwritten digit through a long stretch of noise.
 
     A recurrent network reads an image row by row, then noise, and answers after the
@@ -51,7 +58,12 @@ def digits(output: Path, *, quick: bool, **given: float | None) -> None:
     The same seed and number of threads give the same figures, but for the seconds.
     """
     require_packages()
-    settings = _PRESETS.chosen(given, quick=quick)
+    presets = _PIXELWISE if pixels else _PRESETS
+    settings = presets.chosen(given, quick=quick)
+    if settings.steps < settings.image_steps:
+        raise click.BadParameter(
+            f"an image takes {settings.image_steps} steps.", param_hint="'--steps'"
+        )
     from ..progress import Listener
     from ..running import Outcome, run_demo
     from .summary import introduction, outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 import holdfast
 
-from .data import CLASSES, PIXELS
+from .data import CLASSES
 from .settings import Settings
 
 
@@ -32,13 +33,13 @@ class Network(nn.Module):
     every linear layer.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, pixels: int, hidden: int) -> None:
         super().__init__()
-        self.input = nn.Linear(PIXELS, hidden, bias=False)
+        self.input = nn.Linear(pixels, hidden, bias=False)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
         self.bias = nn.Parameter(torch.empty(hidden).uniform_(-0.01, 0.01))
         self.readout = nn.Linear(hidden, CLASSES)
-        nn.init.normal_(self.input.weight, std=0.1)
+        nn.init.normal_(self.input.weight, std=math.sqrt(0.08 / pixels))
         nn.init.normal_(self.readout.weight, std=0.01)
 
     def states(self, sequences: Tensor) -> list[Tensor]:
@@ -53,7 +54,7 @@ class Network(nn.Module):
         return states
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """Map sequences ``(steps, samples, 8)`` to logits ``(samples, 10)``."""
+        """Map sequences ``(steps, samples, pixels)`` to logits ``(samples, 10)``."""
         return self.readout(self.states(sequences)[-1])
 
 
@@ -66,7 +67,7 @@ def build_network(kernel: Kernel, settings: Settings) -> Network:
     """Return a network whose weights depend on the seed and on the kernel alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = Network(settings.hidden)
+        network = Network(settings.pixels, settings.hidden)
     if kernel is not Kernel.ORDINARY:
         holdfast.orthogonal(network.recurrent, "weight", "cayley")
     if kernel is Kernel.SAME_START:

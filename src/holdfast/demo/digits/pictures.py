@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ... import plot
 from ..pages import legend, page
-from .data import CHANCE, ROWS, load_split
+from .data import CHANCE, load_split
 from .network import Kernel
 from .settings import Settings
 from .training import Run
@@ -31,22 +31,24 @@ def draw_pictures(runs: Sequence[Run], settings: Settings) -> dict[str, Figure]:
         "training-curves.png": training_curves(runs),
         "eigenvalues.png": eigenvalues(runs),
         "singular-values.png": singular_values(runs),
-        "gradient-norms.png": gradient_norms(runs),
+        "gradient-norms.png": gradient_norms(runs, settings),
     }
 
 
 def task(settings: Settings) -> Figure:
     """Return what the network sees of one digit of the training set."""
-    digits, _ = load_split(settings.seed)
+    digits, _ = load_split(settings.seed, settings.pixels)
     generator = torch.Generator().manual_seed(settings.seed)
     sequence = digits.padded(settings.steps, generator)[:, 0]
     figure, (ax,) = page(1, width=9.5, height=2.3)
-    plot.sequence(ax, sequence.tolist(), signal=ROWS)
+    plot.sequence(ax, sequence.tolist(), signal=settings.image_steps)
     figure.colorbar(ax.images[0], ax=ax, label="input")
+    part, noise = _words(settings)
     ax.set(
-        title=f"A {digits.labels[0].item()}, row by row, and then noise",
+        title=f"A {digits.labels[0].item()}, {part} by {part}{noise}",
         xlabel="step",
-        ylabel="pixel of the row",
+        ylabel=f"pixel of the {part}" if settings.pixels > 1 else "",
+        yticks=range(1, settings.pixels + 1, 2) if settings.pixels > 1 else [],
     )
     return figure
 
@@ -93,7 +95,7 @@ def singular_values(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def gradient_norms(runs: Sequence[Run]) -> Figure:
+def gradient_norms(runs: Sequence[Run], settings: Settings) -> Figure:
     """Return how much of the gradient reaches each step, before and after training."""
     figure, axes = page(2, share=True)
     for run in runs:
@@ -101,9 +103,16 @@ def gradient_norms(runs: Sequence[Run]) -> Figure:
         for ax, seen in zip(axes, (run.before, run.after), strict=True):
             plot.gradient_norms(ax, seen.gradient_norms, style, run.kernel.value)
     for ax, title in zip(axes, ("before training", "after training"), strict=True):
-        plot.span(ax, 1, ROWS, "← image")
+        if settings.steps > settings.image_steps:
+            plot.span(ax, 1, settings.image_steps, "← image")
         ax.set(title=title, xlabel="step t")
     axes[0].set_ylabel("mean norm of dloss/dh at step t")
     axes[0].set_ylim(bottom=_SMALLEST_GRADIENT)
     legend(figure, axes[0])
     return figure
+
+
+def _words(settings: Settings) -> tuple[str, str]:
+    """Return what enters per step, and what follows it."""
+    part = "row" if settings.pixels > 1 else "pixel"
+    return part, ", and then noise" if settings.steps > settings.image_steps else ""

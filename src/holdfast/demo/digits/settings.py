@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+PIXELS = 64  # of an image
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,8 @@ class Settings:
 
     Attributes:
         hidden: number of hidden units, so that the recurrent kernel is hidden x hidden.
-        steps: length of a sequence: 8 rows of pixels, and noise for the rest.
+        steps: length of a sequence: the image, and noise for the rest.
+        pixels: how many pixels of the 64 enter per step: 8, a row, or 1.
         epochs: passes over the training set.
         seed: decides the split, the noise, the initial weights and the order.
         threads: threads that torch computes with; more than one seldom pays here.
@@ -23,6 +26,7 @@ class Settings:
 
     hidden: int = 128
     steps: int = 150
+    pixels: int = 8
     epochs: int = 8
     seed: int = 0
     threads: int = 1
@@ -31,6 +35,13 @@ class Settings:
     recurrent_rate: float = 5e-4
     clip: float = 1.0
 
+    @property
+    def image_steps(self) -> int:
+        """The number of steps that the image takes."""
+        return PIXELS // self.pixels
+
 
 FULL = Settings()
 QUICK = Settings(hidden=32, steps=40, epochs=3)
+PIXELWISE = Settings(steps=PIXELS, pixels=1, epochs=40, recurrent_rate=1e-3)
+QUICK_PIXELWISE = replace(PIXELWISE, hidden=32, epochs=3)

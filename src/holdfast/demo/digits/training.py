@@ -56,7 +56,7 @@ class Run:
 
 def train_all(settings: Settings, listener: Listener) -> tuple[Run, ...]:
     """Train a network per kernel and return what was seen, in the kernels' order."""
-    training, tested = load_split(settings.seed)
+    training, tested = load_split(settings.seed, settings.pixels)
     return tuple(
         Trainer(kernel, settings, training, tested).run(listener) for kernel in Kernel
     )

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import holdfast
 
-from ..digits.data import CLASSES, PIXELS, ROWS
+from ..digits.data import CLASSES
+from ..digits.settings import PIXELS
 from .settings import Settings
 
 
@@ -41,7 +42,7 @@ def build_network(kind: Kind, settings: Settings) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = nn.Sequential(
-            nn.Linear(ROWS * PIXELS, hidden),
+            nn.Linear(PIXELS, hidden),
             MaxMin(),
             nn.Linear(hidden, hidden),
             MaxMin(),
