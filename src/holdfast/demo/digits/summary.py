@@ -31,9 +31,11 @@ Gradient: norm of dloss/dh at the first and the last step, after training."""
 
 def introduction(settings: Settings) -> str:
     """Return what is about to be done."""
+    noisy = settings.steps > settings.image_steps
+    noise = f", then noise up to step {settings.steps}" if noisy else ""
     return (
-        f"Handwritten digits, 8 x 8 pixels: {settings.pixels} per step, then noise up "
-        f"to step {settings.steps},\nand only then the answer. "
+        f"Handwritten digits, 8 x 8 pixels: {settings.pixels} per step{noise},\n"
+        "and only then the answer. "
         f"{settings.hidden} hidden units, {settings.epochs} epochs, "
         f"seed {settings.seed}, {threads_in_words(settings.threads)}."
     )
