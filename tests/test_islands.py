@@ -140,3 +140,31 @@ def test_compositions_compile_to_one_graph(name):
     mine = torch.autograd.grad(compiled, [*host.parameters()])
     for slope, other in zip(mine, slopes, strict=True):
         assert_close(slope, other)
+
+
+@pytest.mark.parametrize(
+    ("chain", "constraint"),
+    [
+        (maps.Chain(maps.Skew(), maps.MatrixExp()), sets.SpecialOrthogonal()),
+        (maps.Chain(maps.Skew(), maps.Cayley()), sets.SpecialOrthogonal()),
+        (maps.Chain(maps.Softmax()), sets.Simplex()),
+        (maps.Chain(maps.Normalize()), sets.Sphere()),
+        (maps.Chain(maps.NorthwestCorner()), sets.TransportPolytope()),
+        (maps.Chain(maps.LowRank(2)), sets.LowRankMatrices(2)),
+    ],
+    ids=lambda x: repr(x).replace("\n", ""),
+)
+def test_what_a_narrow_type_has_rounded_is_inside_of_an_island(chain, constraint):
+    layer = registered(torch.randn(4, 4), maps.Cast(chain))
+    W = constraint.sample((4, 4))
+    assert not constraint.contains(W.double())  # which is why it needs saying
+    layer.weight = W
+    assert_close(layer.weight, W, atol=1e-6, rtol=0)
+
+
+def test_what_is_outside_is_outside_of_an_island_too():
+    layer = registered(torch.rand(4, 4), maps.Cast(maps.Chain(maps.Softmax())))
+    with pytest.raises(errors.NotInSetError):
+        layer.weight = torch.full((4, 4), 0.2501)
+    off = torch.full((2, 2), 0.5 + 1e-8, dtype=torch.float64)
+    assert not sets.Simplex().contains(off)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -17,6 +20,9 @@ _SMALLEST = 16
 # A half-precision tensor is computed in float32 and rounded once, at the end.
 _HALF_ROUNDINGS = 4.0
 _HALF_TYPES = (torch.float16, torch.bfloat16)
+
+# The type that the tensors of an island are kept in, outside of it.
+_KEPT = ContextVar[torch.dtype | None]("kept", default=None)
 
 
 def tolerance(tensor: Tensor) -> float:
@@ -36,7 +42,28 @@ def tolerance(tensor: Tensor) -> float:
         >>> f"{tolerance(torch.eye(64, dtype=torch.bfloat16)):.1e}"
         '3.1e-02'
     """
-    dtype = tensor.dtype
+    kept = _KEPT.get() or tensor.dtype
+    return max(_tolerance(tensor, tensor.dtype), _tolerance(tensor, kept))
+
+
+@contextmanager
+def kept_in(dtype: torch.dtype) -> Generator[None]:
+    """Judge tensors of a wider type as what they are: rounded to the given one.
+
+    Example:
+        >>> import torch
+        >>> with kept_in(torch.float32):
+        ...     print(f"{tolerance(torch.eye(2).double()):.1e}")
+        7.6e-06
+    """
+    token = _KEPT.set(dtype)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _tolerance(tensor: Tensor, dtype: torch.dtype) -> float:
     if not (dtype.is_floating_point or dtype.is_complex):
         return 0.0
     size = max((_SMALLEST, *tensor.shape[-2:]))

@@ -15,6 +15,7 @@ from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.matricization import Axes, matricize, tensorize
 from ..linalg.precision import cast, double, no_autocast
 from ..linalg.structure import require_matrix
+from ..linalg.tolerances import kept_in
 from ..sets import combinators as sets
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
@@ -284,7 +285,8 @@ class Cast(Around):
         return cast(value, kept.real.dtype if kept.is_complex() else kept.dtype)
 
     def _found(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
-        found = self.map.right_inverse(self._inward(weight))
+        with kept_in(weight.dtype):  # which has rounded what the map gets
+            found = self.map.right_inverse(self._inward(weight))
         if isinstance(found, Tensor):
             return self._outward(found, (weight,))
         return tuple(self._outward(tensor, (weight,)) for tensor in found)
