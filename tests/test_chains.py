@@ -194,3 +194,29 @@ def test_a_missing_right_inverse_is_told_apart_from_an_error(outer):
         host.weight = host.weight.detach()
     said = refused(normal(4, 4), outer(Failing()), NotImplementedError)
     assert "no kernel" in said
+
+
+def test_a_map_of_several_tensors_comes_first():
+    wrong = maps.Chain(maps.Softplus(), maps.LowRank(1))
+    told = refused(torch.randn(3, 3), wrong, errors.InvalidTensorError)
+    assert "`LowRank` takes 2 tensors" in told
+    layer = registered(torch.randn(3, 3), maps.Chain(maps.LowRank(1), maps.Softplus()))
+    assert bool((layer.weight > 0).all())
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        maps.Chain(maps.Softplus()),
+        maps.Chain(maps.Skew(), maps.MatrixExp()),
+        maps.PerBlock(maps.Chain(maps.Softmax()), 2),
+        maps.Concatenated(maps.Chain(maps.Softplus()), maps.Chain()),
+    ],
+    ids=lambda x: repr(x).replace("\n", ""),
+)
+def test_a_block_that_its_map_does_not_make_is_moved_when_registered(link):
+    W = torch.randn(4, 8) - 1
+    layer = registered(W.clone(), maps.Concatenated(link, maps.Chain(), dim=-1))
+    block, free = layer.weight.detach().split(4, -1)
+    assert link.codomain.contains(block)
+    assert_close(free, W[:, 4:])

@@ -11,6 +11,7 @@ from ..core.calling import call
 from ..core.inversion import says_there_is_none
 from ..core.parametrization import Outside, Parametrization
 from ..core.transaction import Snapshot
+from ..errors import NotInSetError
 from ..sets.constraint import Constraint
 
 _Result = TypeVar("_Result")
@@ -154,6 +155,20 @@ def originals_of(map_: Parametrization, value: Tensor) -> Tensor | tuple[Tensor,
     except NotImplementedError as error:
         if not says_there_is_none(error, map_):
             raise
+        return value
+
+
+def originals_near(link: Parametrization, value: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Return originals of a value, or of what is next to it, or the value itself.
+
+    The latter is what a registration begins with if there is no right inverse, or none
+    for this value: `MatrixExp` has one where the map before it leads to.
+    """
+    if link.outside != "project" and not link.codomain.contains(value):
+        value = link.codomain.project(value)
+    try:
+        return originals_of(link, value)
+    except NotInSetError:
         return value
 
 

@@ -13,10 +13,10 @@ from ..core.calling import call
 from ..core.checks import as_tuple
 from ..core.inversion import says_there_is_none
 from ..core.parametrization import Outside, Parametrization, decays_through
-from ..errors import NotInSetError
+from ..errors import InvalidTensorError, NotInSetError
 from ..sets.constraint import Constraint, Shape, filled
 from ..sets.linear import Real
-from .around import bind_inside, hold, originals_of, without_trace
+from .around import bind_inside, hold, originals_near, without_trace
 
 Originals = Tensor | tuple[Tensor, ...]
 
@@ -115,7 +115,14 @@ class Chain(Parametrization):
         for link in reversed(self.maps):
             made = as_tuple(value)[0]
             bind_inside(link, made)
-            value = without_trace(link, lambda made=made, link=link: _back(link, made))
+            value = without_trace(
+                link, lambda made=made, link=link: originals_near(link, made)
+            )
+            if len(as_tuple(value)) > 1 and link is not self.maps[0]:
+                raise InvalidTensorError(
+                    f"`{type(link).__name__}` takes {len(as_tuple(value))} tensors, "
+                    "and the map before it in the `Chain` makes one. Put it first."
+                )
         without_trace(self, lambda: self._check_domains(as_tuple(value)))
 
     def _check_domains(self, originals: tuple[Tensor, ...]) -> None:
@@ -211,7 +218,7 @@ class _Reached(Constraint):
     def _project(self, weight: Tensor) -> Tensor:
         value: Originals = weight
         for link in reversed(self.chain.maps):
-            value = _back(link, as_tuple(value)[0])
+            value = originals_near(link, as_tuple(value)[0])
         return self.chain.forward(*as_tuple(value))
 
     def from_normal(self, normal: Tensor) -> Tensor:
@@ -226,22 +233,8 @@ class _Reached(Constraint):
         value, dims = self._project(torch.ones(shape, dtype=dtype)), list[int]()
         for link in reversed(self.chain.maps):
             dims.append(link.codomain.dim(value.shape, dtype))
-            value = as_tuple(_back(link, value))[0]
+            value = as_tuple(originals_near(link, value))[0]
         return min(dims)
-
-
-def _back(link: Parametrization, value: Tensor) -> Originals:
-    """Return originals of a value, or of what is next to it, or the value itself.
-
-    The latter is what a registration begins with if there is no right inverse, or none
-    for this value: `MatrixExp` has one where the map before it leads to.
-    """
-    if link.outside != "project" and not link.codomain.contains(value):
-        value = link.codomain.project(value)
-    try:
-        return originals_of(link, value)
-    except NotInSetError:
-        return value
 
 
 def _random(tensor: Tensor) -> Tensor:

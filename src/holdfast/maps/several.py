@@ -16,7 +16,13 @@ from ..linalg.precision import full_precision
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
 from ..sets.products import Concatenations, MatrixProducts
-from .around import bind_inside, hold, originals_of, without_trace
+from .around import (
+    bind_inside,
+    hold,
+    originals_near,
+    originals_of,
+    without_trace,
+)
 
 
 class Several(Parametrization):
@@ -73,8 +79,8 @@ class Several(Parametrization):
         self.counts = without_trace(self, lambda: self._counted(weight))
 
     def _counted(self, weight: Tensor) -> tuple[int, ...]:
-        self.right_inverse(weight)
-        return self.counts
+        pairs = zip(self.maps, self._split(weight), strict=True)
+        return tuple(len(as_tuple(originals_near(map_, part))) for map_, part in pairs)
 
     @full_precision
     def forward(self, *originals: Tensor) -> Tensor:
