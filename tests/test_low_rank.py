@@ -599,3 +599,13 @@ def test_a_zero_change_is_inside_where_the_set_has_zero():
     W = torch.randn(3, 3)
     assert sets.Shifted(sets.LowRankMatrices(1), W).contains(W)
     assert not sets.Shifted(sets.Stiefel(), W).contains(W)
+
+
+def test_complex_factors_train_with_adam():
+    host = Host(torch.randn(5, 4, dtype=torch.complex64))
+    holdfast.register_parametrization(host, "weight", maps.LowRank(2))
+    before = host.weight.detach().clone()
+    steps = torch.optim.Adam(host.parameters())
+    host.weight.abs().sum().backward()
+    steps.step()
+    assert not torch.equal(host.weight, before)

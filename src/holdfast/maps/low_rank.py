@@ -71,7 +71,8 @@ class LowRank(Parametrization):
     @full_precision
     def forward(self, A: Tensor, B: Tensor) -> Tensor:
         """Return the product."""
-        return A @ B.mH
+        # not B.mH, whose gradient is a conjugate view, which torch's Adam refuses
+        return A @ B.conj_physical().mT
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return balanced factors."""
