@@ -159,3 +159,13 @@ def test_the_residual_of_a_determinant_is_a_distance():
     W[1, 1] *= 1.5
     assert float(sets.SpecialLinear().residual(W)) < 1e-12
     assert float(sets.SpecialLinear().residual(1.5 * torch.eye(2))) > 0.3
+
+
+@pytest.mark.parametrize(
+    "link", [maps.InvertibleSVD("nonzero"), maps.BoundedSVD(0.5, high=2.0)]
+)
+def test_bases_are_plain_tensors(link):
+    W = torch.randn(3, 3, dtype=torch.complex128)
+    host = Host(link.codomain.project(W))
+    holdfast.register_parametrization(host, "weight", link)
+    assert not any(tensor.is_conj() for tensor in host.state_dict().values())

@@ -196,7 +196,7 @@ class InvertibleSVD(Parametrization):
         self._check(weight)
         U, values, Vh = torch.linalg.svd(double(weight))
         self.left = U.to(weight.dtype).contiguous()
-        self.right = Vh.mH.to(weight.dtype).contiguous()
+        self.right = Vh.mH.to(weight.dtype).resolve_conj().contiguous()
         values = values.clamp_min(torch.finfo(values.dtype).tiny)
         if self.determinant == "one":
             values = with_unit_product(values)

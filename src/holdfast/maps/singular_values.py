@@ -274,7 +274,7 @@ class BoundedSVD(Parametrization):
         require_matrix(weight)
         W, eps = double(tall(weight)), torch.finfo(weight.dtype).eps
         U, values, Vh = torch.linalg.svd(W, full_matrices=False)
-        self.base = Vh.mH.to(weight.dtype).contiguous()
+        self.base = Vh.mH.to(weight.dtype).resolve_conj().contiguous()
         X, self.signs = thin_cayley_lower_inverse(U)
         x = interval_coordinate(values, eps, low=self.low, high=self.high)
         X = X.tril() + rectangular_diagonal(x.to(X.dtype), *W.shape[-2:])
