@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -213,3 +214,29 @@ def test_a_transform_does_not_move_the_map():
         maps.to_torch(maps.Cayley())
     assert maps.to_torch(link) == rotate
     assert maps.to_torch(copy.deepcopy(link)) != rotate
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        transforms.StackTransform(
+            [transforms.ExpTransform(), transforms.TanhTransform()], dim=0
+        ),
+        transforms.CatTransform(
+            [transforms.ExpTransform(), transforms.TanhTransform()], lengths=[1, 1]
+        ),
+    ],
+    ids=["stack", "cat"],
+)
+def test_a_set_of_single_entries_that_only_torch_knows(transform):
+    constraint = maps.FromTransform(transform).codomain
+    outside = torch.full((2, 3), -2.0)
+    assert not constraint.contains(outside)
+    assert constraint.contains(constraint.project(outside))
+    assert constraint.contains(constraint.sample((2, 3)))
+
+
+def test_an_interval_without_ends_is_free():
+    free = maps.from_torch(constraints.interval(-math.inf, math.inf))
+    X = torch.randn(3)
+    assert torch.equal(free(X), X)

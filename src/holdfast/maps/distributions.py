@@ -147,11 +147,13 @@ _NAMED: dict[type, type[Parametrization]] = {
 
 
 def _between(lower: float | Tensor, upper: float | Tensor) -> Parametrization:
-    if not isinstance(upper, Tensor) and upper == math.inf:
+    above = isinstance(lower, Tensor) or lower > -math.inf
+    below = isinstance(upper, Tensor) or upper < math.inf
+    if above and below:
+        return Sigmoid(lower, upper)
+    if above:
         return Exponential(lower)
-    if not isinstance(lower, Tensor) and lower == -math.inf:
-        return Exponential(upper, sign=-1)
-    return Sigmoid(lower, upper)
+    return Exponential(upper, sign=-1) if below else Chain()
 
 
 class _MapTransform(Transform):

@@ -168,7 +168,7 @@ class Image(Constraint):
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return the transform of as many entries as it takes."""
         batch = normal.ndim - self.transform.codomain.event_dim
-        event = normal.flatten(batch)
+        event = normal.unsqueeze(-1).flatten(batch)
         shape = torch.Size(self.transform.inverse_shape(normal.shape))
         taken = event[..., : shape[batch:].numel()].reshape(shape)
         return cast("Tensor", self.transform.with_cache(0)(taken))
