@@ -331,3 +331,18 @@ def test_more_bits_than_a_level_is_kept_in_are_refused(symmetric):
         map_ = maps.FakeQuantize(bits, symmetric=symmetric)
         with pytest.raises(ValueError, match="bits to be at most 31"):
             holdfast.register_parametrization(nn.Linear(4, 4), "weight", map_)
+
+
+@pytest.mark.parametrize("cls", [maps.Softplus, maps.Exponential, maps.Square])
+@pytest.mark.parametrize("sign", [2, torch.tensor([1.0, -0.5, 0.0])])
+def test_signs_are_signs(cls, sign):
+    with pytest.raises(errors.InvalidTensorError, match="`sign`"):
+        cls(sign=sign).bind(torch.ones(3))
+    with pytest.raises(errors.InvalidTensorError, match="real"):
+        cls(torch.ones(3) * 1j).bind(torch.ones(3))
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, torch.tensor([0.5, 0.0])])
+def test_a_step_that_makes_no_grid_is_refused(step):
+    with pytest.raises(ValueError, match="`step` to be positive"):
+        maps.FakeQuantize(step=step).bind(torch.ones(2))

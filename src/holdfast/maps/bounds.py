@@ -40,6 +40,10 @@ def check_bounds(weight: Tensor, **bounds: float | Tensor) -> None:
     """Refuse complex weights, and bounds that do not fit the weight's shape."""
     require_real(weight)
     for name, bound in bounds.items():
+        if isinstance(bound, Tensor) and bound.is_complex():
+            raise InvalidTensorError(
+                f"Expected `{name}` to be real. Got {bound.dtype}."
+            )
         if isinstance(bound, Tensor) and not _fits(bound, weight):
             raise InvalidTensorError(
                 f"Expected `{name}` of the weight's shape {tuple(weight.shape)}, or "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
+from ..errors import InvalidTensorError
 from ..linalg.entrywise import below_overflow, lift, softplus, softplus_inverse
 from ..linalg.precision import double, full_precision
 from ..sets.interval import Interval, like
@@ -36,6 +37,11 @@ class OneSided(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Check the shapes, and that the weight is real."""
         check_bounds(weight, bound=self.bound, sign=self.sign)
+        signs = torch.as_tensor(self.sign)
+        if not signs.is_meta and not bool((signs.sign() == signs).all()):
+            raise InvalidTensorError(
+                f"Expected `sign` of 1, -1 or 0. Got {signs.abs().max():g} in modulus."
+            )
 
 
 class Softplus(OneSided):

@@ -101,6 +101,9 @@ class FakeQuantize(Parametrization):
                 f"Expected bits to be at most {_MOST_BITS}. Got {self.bits}."
             )
         check_bounds(weight, step=0.0 if self.step is None else self.step)
+        step = torch.as_tensor(1.0 if self.step is None else self.step)
+        if not step.is_meta and not bool((step > 0).all()):
+            raise ValueError(f"Expected `step` to be positive. Got {step.min():g}.")
         if self.dim is not None:
             axis(self.dim, weight.ndim)
         # a step of a half type would move the levels by more than half a step
