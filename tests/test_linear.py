@@ -136,3 +136,11 @@ def test_bands_are_those_of_textbooks():
     assert torch.equal(maps.Banded()(ones), ones.tril(1).triu(-1))
     assert torch.equal(maps.Banded(1, upper=4)(ones), ones.triu(-1))
     assert torch.equal(maps.Banded(0, upper=0)(ones), torch.eye(4))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3)])
+def test_a_toeplitz_matrix_may_be_empty(shape):
+    host = Host(sets.ToeplitzMatrices().sample(shape))
+    holdfast.register_parametrization(host, "weight", maps.Toeplitz())
+    assert host.weight.shape == shape
+    assert bool(host.parametrizations.weight.original.isfinite().all())

@@ -83,7 +83,7 @@ def diagonal_means(W: Tensor) -> Tensor:
     """
     n, k = W.shape[-2:]
     place = torch.arange(1, n + k, device=W.device)
-    length = torch.minimum(place, place.flip(0)).clamp_max(min(n, k))
+    length = torch.minimum(place, place.flip(0)).clamp(1, max(1, min(n, k)))
     return diagonal_sums(W) / length
 
 

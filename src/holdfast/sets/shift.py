@@ -44,6 +44,8 @@ class ToeplitzMatrices(Constraint):
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return independent normal diagonals: the first row's and column's."""
         sizes(normal.shape)
+        if not normal.numel():
+            return normal
         k = normal.shape[-1]
         first = normal[..., 0, :].flip(-1)
         rest = normal.split([1, normal.shape[-2] - 1], -2)[1][..., 0]
