@@ -158,7 +158,8 @@ def explained(map_: nn.Module, value: Tensor, where: Where) -> Generator[None]:
                 "finite ones first."
             ) from error
         if value.ndim < 2 or not value.numel():
-            raise InvalidTensorError(f"{found}{describe(value)}: {error}.") from error
+            said = str(error).rstrip(".")
+            raise InvalidTensorError(f"{found}{describe(value)}: {said}.") from error
         raise
 
 
