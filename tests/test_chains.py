@@ -220,3 +220,27 @@ def test_a_block_that_its_map_does_not_make_is_moved_when_registered(link):
     block, free = layer.weight.detach().split(4, -1)
     assert link.codomain.contains(block)
     assert_close(free, W[:, 4:])
+
+
+@pytest.mark.parametrize("kind", [maps.Chain, maps.Concatenated, maps.Product])
+def test_a_map_with_state_has_one_place_in_a_combinator(kind):
+    twice = maps.Orthogonal()
+    with pytest.raises(errors.SharedMapError, match=f"two places in `{kind.__name__}`"):
+        kind(twice, maps.Transposed(twice))
+    assert len(kind(maps.Skew(), *[maps.Chain()] * 2).maps) == 3
+
+
+@pytest.mark.parametrize("wrapped_first", [False, True])
+@pytest.mark.parametrize("wrap", [maps.Transposed, maps.Chain, maps.Concatenated])
+def test_a_map_inside_of_another_serves_one_tensor(wrap, wrapped_first):
+    shared = maps.Orthogonal()
+    first, second = shared, wrap(shared)
+    if wrapped_first:
+        first, second = second, first
+    W = sets.Stiefel().sample((3, 3))
+    layer = registered(W.clone(), first)
+    told = refused(torch.randn(3, 3), second, errors.SharedMapError)
+    assert "Pass a copy" in told
+    assert_close(layer.weight, W)
+    registered(torch.randn(3, 3), copy.deepcopy(second))
+    assert_close(layer.weight, W)

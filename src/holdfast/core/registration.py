@@ -31,7 +31,7 @@ from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
-from .sharing import borrows, claim, home_of
+from .sharing import borrows, claim, holder_of
 from .ties import check_untied
 from .transaction import Snapshot, like
 
@@ -103,11 +103,11 @@ def register_parametrization(
         return defer(module, tensor_name, step)
     if once and _is_there(module, tensor_name, parametrization):
         return module
-    home = home_of(parametrization)
-    if home is not None and has_state(parametrization):
+    held = holder_of(parametrization)
+    if held is not None:
         raise SharedMapError(
             f"`{type(parametrization).__name__}` has state and already parametrizes "
-            f"`{path_of(home)}`, so `{where()}` cannot share it. Pass a copy: "
+            f"`{path_of(held[1])}`, so `{where()}` cannot share it. Pass a copy: "
             "`copy.deepcopy(parametrization)`."
         )
     with Snapshot([parametrization]):

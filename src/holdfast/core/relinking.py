@@ -22,7 +22,7 @@ from .registration import (
     has_state,
     name_tensor,
 )
-from .sharing import claim, home_of, parts_of
+from .sharing import claim, holder_of, parts_of
 from .sources import undisturbed
 from .transaction import Snapshot, write
 
@@ -104,12 +104,14 @@ def _check(
         )
     for i, link in enumerate(links):
         check_arguments(link, None, where)
-        home = home_of(link)
-        elsewhere = home is not None and not _is_among(link, old)
-        if has_state(link) and (elsewhere or _is_among(link, links[:i])):
+        held = holder_of(link)
+        part, home = held or (link, chain)
+        others = [below for each in links[:i] for below in parts_of(each)]
+        elsewhere = home is not chain and not _is_among(link, old)
+        if has_state(link) and (elsewhere or _is_among(part, others)):
             raise SharedMapError(
                 f"`{type(link).__name__}` has state and already parametrizes "
-                f"`{path_of(home or chain)}`, so it cannot have another place in "
+                f"`{path_of(home)}`, so it cannot have another place in "
                 f"`{where()}`. Pass a copy: `copy.deepcopy(parametrization)`."
             )
     if not chain.is_tensor and links[0] is not old[0] and _is_among(old[0], links):

@@ -71,6 +71,20 @@ def parts_of(map_: nn.Module) -> list[nn.Module]:
     return parts
 
 
+def holder_of(map_: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
+    """Return a part of a map that has state, and the chain that has it at any depth."""
+    for part in filter(_has_tensors, parts_of(map_)):
+        home = _home(part)
+        links = [] if home is None else home._modules.values()
+        if home is not None and any(x is part for m in links for x in parts_of(m)):
+            return part, home
+    return None
+
+
+def _has_tensors(part: nn.Module) -> bool:
+    return any(tensor is not None for tensor in _tensors(part).values())
+
+
 def claim(chain: nn.ModuleList) -> None:
     """Note which maps the chain holds."""
     for map_ in chain._modules.values():

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..core.calling import call
 from ..core.inversion import says_there_is_none
 from ..core.parametrization import Outside, Parametrization
+from ..core.sharing import parts_of
 from ..core.transaction import Snapshot
-from ..errors import NotInSetError
+from ..errors import NotInSetError, SharedMapError
 from ..sets.constraint import Constraint
 
 _Result = TypeVar("_Result")
@@ -183,5 +184,15 @@ def without_trace(map_: Parametrization, function: Callable[[], _Result]) -> _Re
 
 def hold(holder: Parametrization, maps: tuple[Parametrization, ...]) -> None:
     """Make maps submodules by number, as ``nn.Sequential`` does."""
+    known = set[int]()
     for i, map_ in enumerate(maps):
+        # buffers that `bind` is to make are there as `None`
+        mine = {id(x): x for x in parts_of(map_) if x._buffers or x._parameters}
+        for twice in known & mine.keys():
+            raise SharedMapError(
+                f"`{type(mine[twice]).__name__}` has state, so it cannot have two "
+                f"places in `{type(holder).__name__}`. Pass a copy: "
+                "`copy.deepcopy(parametrization)`."
+            )
+        known |= mine.keys()
         holder.add_module(str(i), map_)
