@@ -184,3 +184,10 @@ def test_every_recipe_is_one_registration():
         calls = body.count("register_parametrization(") + body.count("_as_matrix(")
         assert calls == body.count("return "), name
         assert getattr(holdfast, name) is getattr(recipes, name)
+
+
+@pytest.mark.parametrize("kind", [nn.ConvTranspose1d, nn.ConvTranspose2d])
+def test_the_outputs_of_a_transposed_convolution_are_its_second_dimension(kind):
+    layer = holdfast.max_norm(kind(8, 2, 3), bound=0.1)
+    outputs = layer.weight.transpose(0, 1).flatten(1)
+    assert_close(outputs.norm(dim=1), torch.full((2,), 0.1))

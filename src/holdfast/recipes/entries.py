@@ -15,7 +15,7 @@ from ..maps.simplex import Softmax
 from ..maps.sparse import NMSparsity, TopK
 from ..maps.sphere import Normalize
 from ..maps.transport import Sinkhorn
-from .torch_names import tensor_of
+from .torch_names import TRANSPOSED, tensor_of
 
 PositiveMap = Literal["softplus", "exponential", "square"]
 
@@ -192,7 +192,8 @@ def max_norm(
         name: its name.
         bound: c.
         dim: the dimension that the slices run along, or several. By default all but
-            the first: the weights of one output of a linear or convolutional layer.
+            that of the outputs: the first of a linear or convolutional layer, the
+            second of a transposed convolution.
 
     Returns:
         The module. See `maps.ClipNorm`, which also takes other norms and a lower bound.
@@ -207,7 +208,9 @@ def max_norm(
         True
     """
     if dim is None:
-        dim = tuple(range(1, tensor_of(module, name).ndim)) or None
+        ndim = tensor_of(module, name).ndim
+        transposed = isinstance(module, TRANSPOSED) and ndim > 1
+        dim = tuple(d for d in range(ndim) if d != int(transposed)) or None
     return register_parametrization(module, name, ClipNorm(bound, dim=dim))
 
 

@@ -21,7 +21,7 @@ _ORTHOGONAL_MAPS = (
     *get_args(OrthogonalMap),
     *(_THIN + kind for kind in get_args(ThinMap)),
 )
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @once_initialized
@@ -171,7 +171,7 @@ def spectral_norm(
     """
     tensor_of(module, name)
     if dim is None:
-        dim = 1 if isinstance(module, _TRANSPOSED) else 0
+        dim = 1 if isinstance(module, TRANSPOSED) else 0
     map_ = SpectralNorm(n_power_iterations, dim=dim, eps=eps)
     return register_parametrization(module, name, map_)
 
