@@ -524,3 +524,9 @@ def test_no_tensor_is_made_before_its_size_is_checked(monkeypatch):
         read({"map": "Mask", "mask": {"shape": [2], "dtype": "bool"}})
     with pytest.raises(SpecError):
         read({"map": "Mask", "mask": {"shape": [2**32], "dtype": "bool"}})
+
+
+def test_a_number_beyond_the_type_is_refused():
+    bound = {"shape": [2], "dtype": "float16", "values": [1e9, 1.0]}
+    with pytest.raises(SpecError, match="too large for torch.float16"):
+        maps.from_spec({"map": "Softplus", "bound": bound})

@@ -43,9 +43,12 @@ def filled(
     for i, value in enumerate(data):
         scalar(value, hint, f"{place}[{i}]")
     try:
-        return torch.tensor(data, dtype=dtype).reshape(shape)
+        tensor = torch.tensor(data, dtype=dtype).reshape(shape)
     except (RuntimeError, OverflowError) as error:
         raise SpecError(f"`{place}`: {error}") from None
+    if not bool(torch.isfinite(tensor).all()):
+        raise SpecError(f"`{place}` has numbers that are too large for {dtype}.")
+    return tensor
 
 
 def choice(data: object, choices: Sequence[Any], place: str) -> Any:  # noqa: ANN401
