@@ -116,9 +116,12 @@ class Horizontal(Parametrization):
         return torch.zeros_like(weight, memory_format=torch.contiguous_format)
 
     def rebase_(self, *originals: Tensor, repair: bool = True) -> None:
-        """Move the base to the value, and the coordinates to zero."""
+        """Move the base to the value, and the coordinates to zero.
+
+        It is always repaired, as that of `ThinOrthogonal`: errors would multiply.
+        """
         (X,) = originals
-        self.base.copy_(self._repaired(X) if repair else self.forward(X))
+        self.base.copy_(self._repaired(X))
         X.zero_()
 
     @full_precision

@@ -42,7 +42,8 @@ class Rebase:
         optimizer: its optimizer.
         every: the number K of steps from one move to the next.
         repair_every: after so many moves the new bases are made exactly orthonormal
-            again (to rounding), which takes two more products. 1 does it always.
+            again (to rounding), which takes two more products. 1 does it always, as
+            `maps.ThinOrthogonal` and `Horizontal` do, whose errors would multiply.
 
     Raises:
         ValueError: a number is not positive, or no weight of the model that the
