@@ -112,6 +112,17 @@ def test_a_map_without_a_base_says_so_and_nothing_happens(map_):
         assert torch.equal(tensor, before[key])
 
 
+@kinds
+def test_a_base_that_moved_in_inference_mode_can_be_trained(kind):
+    module = holder(kind, 6, 3)
+    before = module.weight.detach()
+    with torch.inference_mode():
+        chain_of(module).rebase_()
+    assert_close(module.weight.detach(), before, rtol=0, atol=1e-14)
+    module.weight.sum().backward()
+    assert chain_of(module).original.grad.any()
+
+
 def test_a_scope_and_the_memo_see_the_move():
     module = holder("thin_cayley", 6, 3)
     with holdfast.cached():

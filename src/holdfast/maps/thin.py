@@ -136,7 +136,8 @@ class ThinOrthogonal(Parametrization):
         (X,) = originals
         Q = self._repaired(X)
         if self.base is None:
-            self.base = torch.empty_like(X, memory_format=torch.contiguous_format)
+            with torch.inference_mode(X.is_inference()):  # others could not be trained
+                self.base = torch.empty_like(X, memory_format=torch.contiguous_format)
             self.signs = None
         self.base.copy_(Q)
         X.zero_()
