@@ -252,6 +252,18 @@ def test_angles_that_are_too_large_where_nobody_looks_give_nan():
     assert bool(found[1].isfinite().all())
 
 
+@BOTH
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e200])
+def test_numbers_that_are_none_give_nan_in_their_own_matrix(kind, bad):
+    pairs = [point(7, 3), point(7, 3)]
+    Z, base = (torch.stack(p) for p in zip(*pairs, strict=True))
+    alone = MAPS[kind](Z[1], base[1])
+    Z[0, 2, 1] = bad
+    found = MAPS[kind](Z, base)
+    assert bool(found[0].isnan().any())
+    assert_close(found[1], alone, rtol=0, atol=1e-14)
+
+
 def thin_products(call, n, k):
     """Return how many products of an n x k and a k x k matrix a call takes."""
     with FlopCounterMode(display=False) as counter:

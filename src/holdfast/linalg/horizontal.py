@@ -135,7 +135,8 @@ def _cosine(G: Tensor) -> tuple[Tensor, Tensor]:
     square = wide @ wide
     halvings = _halvings(square.detach())
     look = G.device.type == "cpu" and not traced(G)
-    count = int(halvings.max()) if look and halvings.numel() else _FIXED
+    finite = halvings.nan_to_num(0, 0)  # others give NaN, of themselves
+    count = int(finite.max()) if look and halvings.numel() else _FIXED
     scale = 0.25 ** halvings.masked_fill(halvings > count, torch.nan)  # only if unseen
     small, square = wide * scale, square * scale**2
     powers = [_identity(wide), small, square, square @ small]
