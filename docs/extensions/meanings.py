@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 REFERENCE = "generated/reference/"
-SPACES = ("holdfast", "maps", "sets", "testing", "errors", "recipes", "linalg")
+SPACES = ("holdfast", "maps", "sets", "testing", "errors", "recipes", "linalg", "plot")
 # Pages that speak of holdfast alone
 OURS = (
     "start",

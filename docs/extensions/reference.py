@@ -16,6 +16,7 @@ PACKAGES = (
     "holdfast.sets",
     "holdfast.recipes",
     "holdfast.linalg",
+    "holdfast.plot",
     "holdfast.testing",
     "holdfast.errors",
 )
@@ -27,13 +28,21 @@ MEMBERS = {
     "Parametrization": (
         "forward, right_inverse, bind, refine_, rebase_, translate, spec"
     ),
+    "Discovery": "holding, records, to_json, to_pandas",
     "ParametrizationList": "right_inverse, rebase_, originals",
+    "Report": "holds, violations, records, to_json, to_pandas",
+    "Trace": "records, to_json, to_pandas",
 }
 # The pages of `holdfast` itself, by the package that the names are from.
-TITLES = {"core": "One tensor", "model": "A whole model"}
+TITLES = {
+    "core": "One tensor",
+    "model": "A whole model",
+    "reporting": "Reports and traces",
+}
 ABOUT = {
     "core": "What registers, reads, assigns, changes and removes the maps of a tensor.",
     "model": "What works on all parametrized tensors below a module.",
+    "reporting": "What shows whether parametrizations hold, and changes nothing by it.",
 }
 
 

@@ -52,19 +52,23 @@ if TYPE_CHECKING:  # these are loaded when somebody asks for them
         stochastic,
         weight_norm,
     )
-    from .reporting.nearest import discover
-    from .reporting.steps import trace
-    from .reporting.summary import report
-    from .reporting.watching import residuals
+    from .reporting.nearest import Discovery, discover
+    from .reporting.steps import Trace, trace
+    from .reporting.summary import Report, report
+    from .reporting.watching import Residual, residuals
 
 __all__ = [
     "AverageWeights",
     "DecayWeights",
+    "Discovery",
     "Parametrization",
     "ParametrizationList",
     "Plan",
     "Rebase",
+    "Report",
+    "Residual",
     "Sparsify",
+    "Trace",
     "accumulate",
     "cached",
     "disabled",
@@ -121,6 +125,10 @@ __all__ = [
 
 
 _REPORTING = {
+    "Discovery": "nearest",
+    "Report": "summary",
+    "Residual": "watching",
+    "Trace": "steps",
     "discover": "nearest",
     "report": "summary",
     "residuals": "watching",

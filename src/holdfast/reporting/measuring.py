@@ -115,10 +115,11 @@ def _is_pure(source: Source) -> bool:
     if not isinstance(source, ChainSource):
         return True
     chain = source.chain
+    if not isinstance(chain, ParametrizationList):
+        return False
     parts = [part for map_ in chain._modules.values() for part in parts_of(map_)]
-    return isinstance(chain, ParametrizationList) and all(
-        isinstance(part, Parametrization) and part.deterministic and is_unhooked(part)
-        for part in parts
+    return all(map(is_unhooked, (chain, *parts))) and all(
+        isinstance(part, Parametrization) and part.deterministic for part in parts
     )
 
 

@@ -81,7 +81,10 @@ class Trace(Table):
 
     Attributes:
         tensor: the path of the tensor.
-        steps: the originals and the values, in order.
+        steps: the originals and the values, in order: what they are (``step``),
+            ``shape``, ``dtype``, ``min``, ``max``, ``mean``, ``std``, ``norm``,
+            ``singular_values``, ``set``, ``residual``, ``tolerance``,
+            ``milliseconds``, and whether it ``holds``.
 
     Example:
         >>> import torch, holdfast

@@ -85,7 +85,10 @@ class Report(Table):
     Printed, it is a table; so it is in Jupyter. Make one with `report`.
 
     Attributes:
-        tensors: one for each parametrized tensor.
+        tensors: one for each parametrized tensor: its path (``tensor``), ``maps``,
+            ``made_by``, ``shape``, ``dtype``, number of ``free`` parameters, ``set``,
+            ``residual``, ``tolerance``, ``smallest`` and ``largest`` singular value,
+            ``condition``, ``milliseconds``, ``problem``, and whether it ``holds``.
 
     Example:
         >>> import torch, holdfast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,19 @@ from .measuring import (
 )
 
 
-class Residual(NamedTuple):
+@dataclass(frozen=True)
+class Residual:
     """How far a tensor is from its set.
 
     Attributes:
         value: the largest residual of its matrices; NaN if the tensor is not finite.
         tolerance: up to which it counts as inside; ``None`` where the map only tends to
             its set, and where it declares none.
+
+    Example:
+        >>> import holdfast
+        >>> holdfast.Residual(1e-7, 1e-5).holds, holdfast.Residual(0.1, 1e-5).holds
+        (True, False)
     """
 
     value: float
