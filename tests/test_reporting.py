@@ -372,6 +372,18 @@ def test_a_report_prints_with_rich_and_without(monkeypatch):
     assert len(plain.splitlines()) == 2
 
 
+@pytest.mark.parametrize("columns", [20, 80, 200])
+def test_a_narrow_terminal_breaks_no_figure(columns, monkeypatch):
+    model = with_maps(nn.Linear(3, 4), maps.PerBlock(maps.Orthogonal(), 2))
+    found = holdfast.report(model)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text, each = str(found), line(model)
+    assert f"{each.residual:.2g} <= {each.tolerance:.2g}" in text
+    assert f"{each.smallest:.4g} .. {each.largest:.4g}" in text
+    assert max(map(len, text.splitlines())) <= max(130, columns)
+
+
 def test_markup_and_html_in_names_are_only_text():
     class Odd(Claims):
         def extra_repr(self) -> str:

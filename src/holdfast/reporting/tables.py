@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _NARROWEST = 8  # a column of words
 _WIDEST = 10_000  # a table that no terminal limits
+# In a narrower window lines wrap; a figure that is broken in two is hard to read.
+_NARROWEST_TABLE = 130
 
 
 class Line(NamedTuple):
@@ -94,11 +96,15 @@ class Table(ABC):
         if find_spec("rich") is None:
             text = aligned([self.head(), *(line.cells for line in self.lines())])
         else:
-            text = _printed(self.__rich__())
+            text = _printed(self._rich_table(whole=True))
         return "\n".join((text, *self.remarks()))
 
     def __rich__(self) -> RichTable:
         """Return what rich prints."""
+        return self._rich_table(whole=False)
+
+    def _rich_table(self, *, whole: bool) -> RichTable:
+        """Return rich's table, whose figures may be broken where they are not whole."""
         from rich.box import SIMPLE_HEAD
         from rich.markup import escape
         from rich.table import Table as RichTable
@@ -110,6 +116,7 @@ class Table(ABC):
                 name,
                 justify="left" if left else "right",
                 overflow="fold",
+                no_wrap=whole and not left,
                 min_width=_NARROWEST if left else None,
             )
         for line in self.lines():
@@ -138,7 +145,8 @@ def _printed(table: RichTable) -> str:
     """Return rich's table as text, in the width of the terminal if there is one."""
     from rich.console import Console
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    width = max(columns, _NARROWEST_TABLE)
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
         console.print(table)
@@ -176,7 +184,7 @@ def compared(residual: float | None, tolerance: float | None) -> str:
     """
     if residual is None:
         return ""
-    if tolerance is None:
+    if tolerance is None or residual != residual:  # which NaN is
         return short(residual, 2)
     sign = "<=" if residual <= tolerance else ">"
     return f"{short(residual, 2)} {sign} {short(tolerance, 2)}"
