@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -138,29 +137,45 @@ def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> N
         )
 
 
-@contextmanager
-def explained(map_: nn.Module, value: Tensor, where: Where) -> Generator[None]:
-    """Say what is wrong with a tensor that a map of ours has failed on in torch."""
-    try:
-        yield
-    except (RuntimeError, TypeError, IndexError) as error:
-        if isinstance(error, HoldfastError) or not isinstance(map_, Parametrization):
-            raise
-        found = f"`{where()}`: `{type(map_).__name__}` cannot be had of "
-        if not (value.is_floating_point() or value.is_complex()):
-            raise InvalidTensorError(
-                f"{found}{describe(value)}. It takes floating-point and complex "
-                "tensors: convert this one first, with `.float()` say."
-            ) from error
-        if not _is_finite(value):
-            raise NonFiniteError(
-                f"{found}{describe(value)} with NaN or infinite entries. Give it "
-                "finite ones first."
-            ) from error
-        if value.ndim < 2 or not value.numel():
-            said = str(error).rstrip(".")
-            raise InvalidTensorError(f"{found}{describe(value)}: {said}.") from error
-        raise
+class explained:
+    """Say what is wrong with a tensor that a map of ours has failed on in torch.
+
+    A class, as a generator would take twice as long, and every load comes here.
+    """
+
+    __slots__ = ("map", "value", "where")
+
+    def __init__(self, map_: nn.Module, value: Tensor, where: Where) -> None:
+        self.map, self.value, self.where = map_, value, where
+
+    def __enter__(self) -> None:
+        """Begin; nothing is looked at before there is an error."""
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """Raise what explains an error of torch's, if something does."""
+        if (
+            isinstance(error, RuntimeError | TypeError | IndexError)
+            and not isinstance(error, HoldfastError)
+            and isinstance(self.map, Parametrization)
+        ):
+            _explain(error, self.map, self.value, self.where)
+
+
+def _explain(error: Exception, map_: nn.Module, value: Tensor, where: Where) -> None:
+    found = f"`{where()}`: `{type(map_).__name__}` cannot be had of "
+    if not (value.is_floating_point() or value.is_complex()):
+        raise InvalidTensorError(
+            f"{found}{describe(value)}. It takes floating-point and complex "
+            "tensors: convert this one first, with `.float()` say."
+        ) from error
+    if not _is_finite(value):
+        raise NonFiniteError(
+            f"{found}{describe(value)} with NaN or infinite entries. Give it "
+            "finite ones first."
+        ) from error
+    if value.ndim < 2 or not value.numel():
+        said = str(error).rstrip(".")
+        raise InvalidTensorError(f"{found}{describe(value)}: {said}.") from error
 
 
 def _is_finite(tensor: object) -> bool:

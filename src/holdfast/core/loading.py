@@ -34,23 +34,23 @@ def respell(
     gather(module, state, prefix)
     chains: Any = module._modules.get("parametrizations")
     for name, chain in getattr(chains, "_modules", {}).items():
+        path = prefix + name
         translate(chain, state, prefix, name)
         if not isinstance(chain, ParametrizationList) or chain._shared:
             continue
         own = f"{prefix}parametrizations.{name}."
-        value = None if _is_there(chain, state, own) else take(state, prefix + name)
+        value = None if _is_there(chain, state, own) else take(state, path)
         if value is None:
             continue
         try:
             stateless = all(map(_is_stateless, chain._modules.values()))
-            path = prefix + name
             state |= _inverted(
                 chain, value, path, own, assign=assign, stateless=stateless
             )
             if not stateless:
                 translate(chain, state, prefix, name)
         except Exception as error:
-            errors.append(_told(error, chain, value, prefix + name))
+            errors.append(_told(error, chain, value, path))
             state.update(chain.state_dict(prefix=own, keep_vars=True))
 
 
