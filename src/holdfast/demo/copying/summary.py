@@ -33,8 +33,8 @@ def introduction(settings: Settings) -> str:
     """Return what is about to be done."""
     lengths = ", ".join(map(str, settings.lengths))
     return (
-        f"Copying memory: {SYMBOLS} symbols, T steps of waiting, then all {SYMBOLS} "
-        f"again, for T = {lengths}.\n"
+        f"Copying memory: {SYMBOLS} symbols, T = {lengths} steps, then the symbols "
+        "again.\n"
         f"{settings.hidden} hidden units, {settings.updates} updates of "
         f"{settings.batch} sequences, seed {settings.seed}, "
         f"{threads_in_words(settings.threads)}."
