@@ -163,6 +163,15 @@ def test_products_of_the_value_and_of_the_gradient():
         assert products(profile) == gradient
 
 
+@pytest.mark.parametrize("size", [3.0, 10.0, 30.0, 100.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_large_norms_cost_no_orthogonality_in_single_precision(size, dtype):
+    A = skew_of(200, 200, size=size).to(dtype)
+    E = linalg.skew_exponential(A).to(torch.complex128)
+    off = torch.linalg.matrix_norm(E.mH @ E - torch.eye(200), 2)
+    assert float(off) < 3e-6
+
+
 def products(profile):
     kinds = ("aten::mm", "aten::addmm", "aten::addmm_")
     return sum(event.count for event in profile.key_averages() if event.key in kinds)

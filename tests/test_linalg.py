@@ -231,6 +231,20 @@ def test_reflections_are_torchs_householder_product(shape):
     assert_close(linalg.reflections(X), expected)
 
 
+@pytest.mark.parametrize("name", ["one row", "two rows"])
+def test_reflections_of_nearly_parallel_vectors_stay_orthonormal(name):
+    X = torch.zeros(256, 256)
+    if name == "one row":
+        X[-1] = 10.0
+    else:
+        X[-2:] = 1.0
+    Q = linalg.reflections(X).double()
+    off = torch.linalg.matrix_norm(Q.mT @ Q - torch.eye(256), 2)
+    assert float(off) < 2e-6
+    exact = linalg.reflections(X.double())
+    assert_close(Q, exact, rtol=0, atol=3e-4)
+
+
 @pytest.mark.parametrize("shape", TALL)
 def test_reflections_do_not_read_the_upper_triangle(shape):
     X = normal(*shape)

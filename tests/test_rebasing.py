@@ -467,13 +467,25 @@ def test_it_can_be_removed_and_resumed():
     assert rebase.steps == 3
 
 
-@pytest.mark.parametrize("options", [{"every": 0}, {"repair_every": -1}])
+@pytest.mark.parametrize(
+    "options", [{"every": 0}, {"repair_every": -1}, {"every": 1.5}, {"every": "a"}]
+)
 def test_numbers_that_are_not_positive_are_refused(options):
     module = holder("thin_cayley", 6, 3)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     (name,) = options
-    with pytest.raises(ValueError, match=f"`{name}` to be at least 1"):
+    with pytest.raises(ValueError, match=f"`{name}` to be a whole number"):
         holdfast.Rebase(module, optimizer, **options)
+
+
+def test_an_original_around_two_bases_is_refused():
+    one, other = holder("cayley", 4, 4), holder("cayley", 4, 4)
+    chain_of(other).original = chain_of(one).original
+    model = nn.ModuleList([one, other])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(holdfast.errors.TiedTensorError, match="in common with"):
+        holdfast.Rebase(model, optimizer)
+    assert not optimizer._optimizer_step_post_hooks
 
 
 def test_nothing_to_rebase_is_an_error():

@@ -78,3 +78,15 @@ def test_A2_an_error_of_another_kind_stays_what_it_is():
         kind = RuntimeError if tensor.ndim == 2 else errors.InvalidTensorError
         with pytest.raises(kind, match="mine"):
             holdfast.register_parametrization(Host(tensor), "weight", Failing())
+
+
+@pytest.mark.parametrize("kind", ["matrix_exp", "cayley", "householder", "thin_cayley"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_A2_what_is_near_no_orthogonal_matrix_cannot_be_assigned(kind, bad):
+    layer = holdfast.orthogonal(nn.Linear(4, 4), orthogonal_map=kind)
+    before = state_of(layer)
+    with pytest.raises(
+        errors.NonFiniteError, match=r"`Linear.weight` cannot be assigned"
+    ):
+        layer.weight = filled(4, 4, value=bad)
+    assert state_of(layer) == before

@@ -129,7 +129,7 @@ def check_image(
 def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> None:
     """Refuse a right inverse that has turned finite entries into others (A4)."""
     others = [t for t in as_tuple(new) if t is not value]  # which is looked at last
-    if not all(map(_is_finite, others)) and _is_finite(value):
+    if not all(map(is_finite, others)) and is_finite(value):
         raise NonFiniteError(
             f"`{where()}`: the right inverse of `{type(map_).__name__}` gave NaN or "
             f"infinity for {describe(value)} of finite entries. Assign a value that "
@@ -168,7 +168,7 @@ def _explain(error: Exception, map_: nn.Module, value: Tensor, where: Where) -> 
             f"{found}{describe(value)}. It takes floating-point and complex "
             "tensors: convert this one first, with `.float()` say."
         ) from error
-    if not _is_finite(value):
+    if not is_finite(value):
         raise NonFiniteError(
             f"{found}{describe(value)} with NaN or infinite entries. Give it "
             "finite ones first."
@@ -178,7 +178,8 @@ def _explain(error: Exception, map_: nn.Module, value: Tensor, where: Where) -> 
         raise InvalidTensorError(f"{found}{describe(value)}: {said}.") from error
 
 
-def _is_finite(tensor: object) -> bool:
+def is_finite(tensor: object) -> bool:
+    """Tell whether there is no NaN and no infinity, if that can be told."""
     if not isinstance(tensor, Tensor) or type(tensor) not in PLAIN:
         return True
     if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):

@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..errors import InvalidTensorError, NoRightInverseError, NotInSetError
+from ..errors import (
+    InvalidTensorError,
+    NonFiniteError,
+    NoRightInverseError,
+    NotInSetError,
+    describe,
+)
 from ..linalg.tolerances import tolerance
 from ..sets.linear import Real
-from .checks import Originals, Where, check_finite, explained
+from .checks import Originals, Where, check_finite, explained, is_finite
 from .parametrization import Outside, Parametrization
 
 if TYPE_CHECKING:
@@ -72,6 +78,11 @@ def _admit(
     default: Outside = "project" if registering else map_.outside
     policy = chain.outside or default
     if policy == "project" and map_.outside == "project":
+        if not registering and not is_finite(value):
+            raise NonFiniteError(
+                f"`{where()}` cannot be assigned {describe(value)} with NaN or "
+                f"infinite entries: nothing in {map_.codomain} is near."
+            )
         return value  # its right inverse takes any value
     if map_.codomain.contains(value):
         return value

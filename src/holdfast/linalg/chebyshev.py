@@ -21,6 +21,9 @@ from .tracing import traced
 # a smaller program will do.
 _SHARE = 0.75
 
+# In single precision, what so many squarings have made of rounding errors is mended.
+_MANY = 2
+
 
 class Evaluation(NamedTuple):
     """An exponential with what its reverse sweep needs."""
@@ -153,7 +156,15 @@ def _run(plan: Plan, halvings: Tensor | None, basis: list[Tensor]) -> Evaluation
         tensors.append(D)
         squared = add_product(D, D, D, beta=2)
         D = squared if plan.equal else _where(halvings, j, squared, D)
+    if plan.squarings >= _MANY and D.dtype in (torch.float32, torch.complex64):
+        D = _repaired(D)
     return Evaluation(D, plan, halvings, tuple(tensors))
+
+
+def _repaired(D: Tensor) -> Tensor:
+    """Return D such that I + D is unitary to rounding again, by a step of Newton's."""
+    off = add_product(D + D.mH, D.mH, D)  # of (I + D)^H (I + D) from I
+    return add_product(D.sub(off, alpha=0.5), D, off, alpha=-0.5)
 
 
 def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -30,10 +30,12 @@ def skew_exponential(A: Tensor) -> Tensor:
     polynomials and squarings, see `linalg/programs.py`. In single precision that is 2
     products of size n for tiny norms, 3 up to a norm of about one and 4 up to one of
     two to three, and 3, 5 and 7 for the gradient; in double 5 and 8. Each doubling adds
-    one squaring, and two products for the gradient.
+    one squaring, and two products for the gradient. From the second squaring on, single
+    precision takes two products more, for a step of Newton and Schulz that undoes what
+    they have made of rounding.
 
     Where the host may not look at the norm (on another device than the CPU, and while
-    tracing) there are always 10 squarings: 14 or 15 products, and 27 or 28 for the
+    tracing) there are always 10 squarings: 15 or 16 products, and 27 or 28 for the
     gradient. The norm may be 1000. What is too large gives NaN there.
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.

@@ -31,13 +31,18 @@ import torch
 from torch import Tensor
 
 from .closed_form import Tensors, closed_form
+from .orthonormal import polish
 from .portable import portable_upper_inverse
 from .precision import double
 from .products import add_product, add_to_diagonal, scaled_product
-from .tracing import exported_to_onnx
+from .tracing import dual, exported_to_onnx, traced
 
 # More reflections than this are halved; larger triangles are inverted by halves.
 _REFLECTIONS, _TRIANGLE = 96, 64
+
+
+# Rounding leaves up to ten roundings of most vectors, of 512 reflections.
+_ALLOWED = 16.0
 
 
 class _Reflect:
@@ -146,7 +151,27 @@ def reflections(X: Tensor) -> Tensor:
         https://doi.org/10.1145/1141885.1141886
     """
     identity = torch.eye(*X.shape[-2:], dtype=X.dtype, device=X.device)
-    return _by_halves(X.tril(-1) + identity)
+    V = X.tril(-1) + identity
+    Q = _by_halves(V)
+    if X.device.type != "cpu" or traced(Q) or dual():
+        return Q
+    mended = _mended(Q.detach(), V.detach())
+    return Q if mended is None else Q + (mended - Q.detach())
+
+
+def _mended(Q: Tensor, V: Tensor) -> Tensor | None:
+    """Return the value made orthonormal, if the reflections have left it too far off.
+
+    Where vectors are nearly parallel, their large entries lie in a few rows, and so do
+    the errors: a vector of the lengths of the rows meets them.
+    """
+    u = torch.linalg.vector_norm(V, dim=-1, keepdim=True)
+    inside = Q.mT @ u
+    off = add_product(inside, Q.mT, Q @ inside, beta=-1)
+    size = torch.linalg.vector_norm(inside) * torch.finfo(Q.dtype).eps
+    return (
+        polish(Q, 1) if bool(torch.linalg.vector_norm(off) > _ALLOWED * size) else None
+    )
 
 
 def _triangle(V: Tensor) -> Tensor:

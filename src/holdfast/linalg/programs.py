@@ -34,7 +34,8 @@ Note [Intervals]
     degree 12, whose rounded coefficients have a slope that is right to 1e-8 up to a
     norm of one. Single precision has no degree 18: its coefficients would round to
     five times the error of degree 12 with a squaring, which costs as much but for one
-    product.
+    product. There each squaring doubles the distance from the unitary matrices, so that
+    after two or more a step of Newton and Schulz follows, of two products.
 
 References:
     Bader, Blanes, Casas and Seydaoğlu, An Efficient Algorithm to Compute the

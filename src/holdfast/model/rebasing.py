@@ -16,6 +16,7 @@ from ..core.kinds import kind_of
 from ..core.parametrization import Parametrization
 from ..core.sharing import claim
 from ..core.stacking import row_of, stacked, twin_of
+from ..errors import TiedTensorError, path_of
 from .optim import chains_moved_by
 
 
@@ -48,6 +49,7 @@ class Rebase:
     Raises:
         ValueError: a number is not positive, or no weight of the model that the
             optimizer moves has a base.
+        TiedTensorError: two weights have an original in common.
 
     Example:
         >>> import torch, holdfast
@@ -70,11 +72,13 @@ class Rebase:
         optimizer: Optimizer,
         *,
         every: int = 1,
-        repair_every: int = 30,
+        repair_every: int = 10,
     ) -> None:
         for name, number in (("every", every), ("repair_every", repair_every)):
-            if number < 1:
-                raise ValueError(f"Expected `{name}` to be at least 1. Got {number}.")
+            if not isinstance(number, int) or number < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValueError(
+                    f"Expected `{name}` to be a whole number, at least 1. Got {number}."
+                )
         self.every = every
         self.repair_every = repair_every
         self.steps = 0
@@ -89,6 +93,7 @@ class Rebase:
                 "`holdfast.orthogonal`, before the optimizer, or call "
                 "`holdfast.swap_parameters(optimizer)`."
             )
+        _require_own_originals(self._chains)
         self._handle = optimizer.register_step_post_hook(self._after_step)
 
     def _after_step(self, *_: Any) -> None:  # noqa: ANN401
@@ -122,6 +127,22 @@ class Rebase:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from a number of steps."""
         self.steps = int(state["steps"])
+
+
+def _require_own_originals(
+    chains: list[tuple[nn.Module, str, ParametrizationList]],
+) -> None:
+    """Refuse coordinates around two bases: one cannot move without the other."""
+    known = dict[int, str]()
+    for module, name, chain in chains:
+        for original in chain.originals():
+            path = path_of(module, name)
+            other = known.setdefault(id(original), path)
+            if other is not path:
+                raise TiedTensorError(
+                    f"`{path}` has an original in common with `{other}`, so that its "
+                    "base cannot move alone. Give each an original of its own."
+                )
 
 
 @torch.no_grad()
