@@ -37,6 +37,7 @@ CLAIMS = (
     "batched_weights_cost_a_fraction_of_torchs",
     "an_orthogonal_training_step_costs_at_most_1_4_plain_ones",
     "loading_a_plain_checkpoint_costs_at_most_3_plain_loads",
+    "watching_costs_at_most_2_percent_of_a_step",
 )
 METHOD = """\
 Times are processor time on one thread. Contestants run short blocks in turns. "median"

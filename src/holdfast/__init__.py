@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # these are loaded when somebody asks for them
     from .reporting.nearest import Discovery, discover
     from .reporting.steps import Trace, trace
     from .reporting.summary import Report, report
+    from .reporting.training import Watch
     from .reporting.watching import Residual, residuals
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Residual",
     "Sparsify",
     "Trace",
+    "Watch",
     "accumulate",
     "cached",
     "disabled",
@@ -129,6 +131,7 @@ _REPORTING = {
     "Report": "summary",
     "Residual": "watching",
     "Trace": "steps",
+    "Watch": "training",
     "discover": "nearest",
     "report": "summary",
     "residuals": "watching",

@@ -12,6 +12,7 @@ HoldfastError
 ├── CheckpointError       (ValueError)    a file that cannot be written, read or used
 ├── UnknownLawError       (ValueError)    no law of that name to be exempt from
 ├── LawError              (AssertionError)  a map breaks a law
+├── ConstraintLostError   (RuntimeError)  a weight is no longer in its set
 └── NoRightInverseError   (RuntimeError)  a map that cannot be assigned through
 
 Every class also derives from the built-in that torch raises in the same place, so
@@ -197,6 +198,21 @@ class LawError(HoldfastError, AssertionError):
         Traceback (most recent call last):
         ...
         holdfast.errors.LawError: ...
+    """
+
+
+class ConstraintLostError(HoldfastError, RuntimeError):
+    """A weight is no longer in its set, or not finite, while a model trains.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.orthogonal(torch.nn.Linear(2, 2))
+        >>> with torch.no_grad():
+        ...     _ = layer.parametrizations.weight[0].base.mul_(2)
+        >>> holdfast.Watch(layer, lost="stop").after_step(1)
+        Traceback (most recent call last):
+        ...
+        holdfast.errors.ConstraintLostError: A constraint was lost by step 1: ...
     """
 
 

@@ -97,7 +97,7 @@ def without_a_trace(source: Source) -> Generator[None]:
     """Compute apart from autograd and autocast, and put back what moved."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(undisturbed())
-        if not _is_pure(source):
+        if not is_pure(source):
             for kind, devices in _generators(source).items():
                 stack.enter_context(
                     torch.random.fork_rng(devices, device_type=kind)
@@ -110,7 +110,7 @@ def without_a_trace(source: Source) -> Generator[None]:
         yield
 
 
-def _is_pure(source: Source) -> bool:
+def is_pure(source: Source) -> bool:
     """Tell whether evaluating is sure to change nothing."""
     if not isinstance(source, ChainSource):
         return True

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from ..core.cache import cached
+from ..core.memo import remember
+from ..core.sources import ChainSource, undisturbed
+from ..errors import UnknownTensorError, did_you_mean
 from ..linalg.precision import double
 from .measuring import (
     Computed,
     Promise,
     computed_tensors,
+    is_pure,
     links_of,
+    originals_of,
     promise_of,
     value_of,
     without_a_trace,
@@ -45,7 +54,9 @@ class Residual:
         return self.value <= limit
 
 
-def residuals(model: nn.Module, *, estimates: bool = False) -> dict[str, Residual]:
+def residuals(
+    model: nn.Module, tensors: str | Iterable[str] = "*", *, estimates: bool = False
+) -> dict[str, Residual]:
     """Return how far each parametrized tensor of a model is from its set.
 
     Each chain is evaluated once, without gradients, and the figures reach the host
@@ -54,6 +65,7 @@ def residuals(model: nn.Module, *, estimates: bool = False) -> dict[str, Residua
 
     Args:
         model: any module.
+        tensors: which ones, by globs on their paths: ``"encoder.*"``.
         estimates: also measure values that only tend to their sets, as the estimate of
             `maps.SpectralNorm` does: each takes a decomposition, and more time than a
             step of training.
@@ -61,6 +73,9 @@ def residuals(model: nn.Module, *, estimates: bool = False) -> dict[str, Residua
     Returns:
         The residuals by the path of the tensor. Left out are tensors without values,
         and, while they are finite, those whose maps declare no set, as torch's own.
+
+    Raises:
+        UnknownTensorError: a glob names no parametrized tensor.
 
     Example:
         >>> import torch, holdfast
@@ -75,17 +90,38 @@ def residuals(model: nn.Module, *, estimates: bool = False) -> dict[str, Residua
         False
     """
     found = dict[str, tuple[Tensor, float | None]]()
-    for each in computed_tensors(model):
-        try:
-            measured = _measured(each, estimates=estimates)
-        except Exception as error:
-            error.add_note(f"while measuring `{each.path}`")
-            raise
-        if measured is not None:
-            found[each.path] = measured
+    # Equal ones are evaluated as one batch, and no value is kept.
+    with undisturbed(), remember(False), cached(model):
+        for each in chosen_tensors(model, tensors):
+            try:
+                measured = _measured(each, estimates=estimates)
+            except Exception as error:
+                if all(bool(X.isfinite().all()) for X in originals_of(each.source)):
+                    error.add_note(f"while measuring `{each.path}`")
+                    raise
+                measured = torch.tensor(torch.nan), None  # decompositions refuse NaN
+            if measured is not None:
+                found[each.path] = measured
     values = _on_the_host([tensor for tensor, _ in found.values()])
     pairs = zip(found.items(), values, strict=True)
     return {path: Residual(value, limit) for (path, (_, limit)), value in pairs}
+
+
+def chosen_tensors(
+    model: nn.Module, tensors: str | Iterable[str]
+) -> Iterator[Computed]:
+    """Yield the computed tensors whose paths match one of the globs."""
+    globs = [tensors] if isinstance(tensors, str) else list(tensors)
+    found = list(computed_tensors(model))
+    for glob in globs:
+        if glob != "*" and not any(fnmatchcase(each.path, glob) for each in found):
+            raise UnknownTensorError(
+                f"No parametrized tensor of the model is called `{glob}`."
+                + did_you_mean(glob, [each.path for each in found])
+            )
+    for each in found:
+        if any(fnmatchcase(each.path, glob) for glob in globs):
+            yield each
 
 
 def _measured(each: Computed, *, estimates: bool) -> tuple[Tensor, float | None] | None:
@@ -93,10 +129,14 @@ def _measured(each: Computed, *, estimates: bool) -> tuple[Tensor, float | None]
     promise = promise_of(links[-1] if links else None)
     if not promise.sure and not estimates:
         promise = Promise(None, sure=False)
-    with without_a_trace(each.source):
-        value = value_of(each.source)
+    if isinstance(each.source, ChainSource) and is_pure(each.source):
+        value = cast("Tensor", getattr(each.host, each.source.name))
         worst = worst_residual(promise, value)
-        return None if worst is None else (worst, promise.tolerance(value))
+    else:
+        with without_a_trace(each.source):
+            value = value_of(each.source)
+            worst = worst_residual(promise, value)
+    return None if worst is None else (worst, promise.tolerance(value))
 
 
 def _on_the_host(scalars: list[Tensor]) -> list[float]:

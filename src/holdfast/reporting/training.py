@@ -1,0 +1,168 @@
+"""Watching the weights of a model while it trains, in any training loop."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+from torch import nn
+
+from ..errors import ConstraintLostError
+from .measuring import singular_values, value_of, without_a_trace
+from .watching import Residual, chosen_tensors, residuals
+
+Log: TypeAlias = Callable[[str, float, int], object]
+"""What takes a figure: its name, its value, and the step."""
+
+
+class Watch:
+    r"""Log residuals and spectra while a model trains, and tell when one is lost.
+
+    A constraint is lost when a residual is above its tolerance, or a weight is not
+    finite. Looking changes neither the model nor the training: no state moves, no
+    random numbers are drawn, no remembered value is dropped.
+
+    The figures are ``residual/PATH``, and of matrices ``largest_singular_value/PATH``,
+    ``smallest_singular_value/PATH`` and ``condition/PATH``: the extremes of a batch,
+    and the largest condition number. ``log`` is any function of name, value and step;
+    ``add_scalar`` of TensorBoard's ``SummaryWriter`` is one.
+
+    Args:
+        model: the model.
+        log: what takes the figures; without it they are only judged.
+        every: the number of steps from one look at the residuals to the next.
+        spectra_every: the same for the singular values, which cost more; 0: never.
+        tensors: which ones, by globs on their paths: ``"encoder.*"``.
+        lost: what happens when a constraint is lost: ``"warn"`` once, and again if it
+            has held in between; ``"stop"`` raises.
+        estimates: also measure what only tends to its set; see `residuals`.
+
+    Raises:
+        ValueError: a number is too small, or ``lost`` is neither of the two.
+        UnknownTensorError: a glob names no parametrized tensor.
+
+    Example:
+        >>> import torch, holdfast
+        >>> layer = holdfast.orthogonal(torch.nn.Linear(4, 4))
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        >>> def log(name, value, step):
+        ...     print(step, name, value < 1e-6 or round(value, 3))
+        >>> watch = holdfast.Watch(layer, log, every=2, spectra_every=4, lost="stop")
+        >>> for step in range(1, 5):
+        ...     layer(torch.ones(1, 4)).sum().backward()
+        ...     optimizer.step()
+        ...     watch.after_step(step)
+        1 residual/weight True
+        1 largest_singular_value/weight 1.0
+        1 smallest_singular_value/weight 1.0
+        1 condition/weight 1.0
+        2 residual/weight True
+        4 residual/weight True
+        4 largest_singular_value/weight 1.0
+        4 smallest_singular_value/weight 1.0
+        4 condition/weight 1.0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        log: Log | None = None,
+        *,
+        every: int = 50,
+        spectra_every: int = 500,
+        tensors: str | Iterable[str] = "*",
+        lost: Literal["warn", "stop"] = "warn",
+        estimates: bool = False,
+    ) -> None:
+        for name, number, least in (
+            ("every", every, 1),
+            ("spectra_every", spectra_every, 0),
+        ):
+            if number < least:
+                raise ValueError(
+                    f"Expected `{name}` to be at least {least}. Got {number}."
+                )
+        if lost not in ("warn", "stop"):
+            raise ValueError(f"Expected `lost` to be 'warn' or 'stop'. Got {lost!r}.")
+        self.model, self.log, self.lost = model, log, lost
+        self.every, self.spectra_every = every, spectra_every
+        self.tensors = (tensors,) if isinstance(tensors, str) else tuple(tensors)
+        self.estimates = estimates
+        self._last: int | None = None
+        self._known: frozenset[str] = frozenset()
+        list(chosen_tensors(model, self.tensors))
+
+    def after_step(self, step: int) -> None:
+        """Do what is due after a step of the optimizer.
+
+        The first call looks at everything; later ones do when a multiple of ``every``
+        has been reached or passed since the call before.
+
+        Args:
+            step: the number of steps that the optimizer has made.
+
+        Raises:
+            ConstraintLostError: a constraint is lost, with ``lost="stop"``. All figures
+                have been logged before.
+        """
+        found = self._residuals() if self._is_due(step, self.every) else None
+        figures = {
+            f"residual/{path}": each.value for path, each in (found or {}).items()
+        }
+        if self._is_due(step, self.spectra_every):
+            figures |= self._spectra()
+        self._last = step
+        if self.log is not None:
+            for name, value in figures.items():
+                self.log(name, value, step)
+        if found is not None:
+            self._judge(found, step)
+
+    def _is_due(self, step: int, every: int) -> bool:
+        """Tell whether a multiple was passed; a step that is repeated passes none."""
+        if not every:
+            return False
+        return self._last is None or step // every != self._last // every
+
+    def _residuals(self) -> dict[str, Residual]:
+        return residuals(self.model, self.tensors, estimates=self.estimates)
+
+    def _spectra(self) -> dict[str, float]:
+        figures = dict[str, float]()
+        for each in chosen_tensors(self.model, self.tensors):
+            with without_a_trace(each.source):
+                sigma = singular_values(value_of(each.source), each.host)
+            if sigma is None:
+                continue
+            low, high = sigma.amin(-1), sigma.amax(-1)
+            figures[f"largest_singular_value/{each.path}"] = float(high.max())
+            figures[f"smallest_singular_value/{each.path}"] = float(low.min())
+            figures[f"condition/{each.path}"] = float((high / low).max())
+        return figures
+
+    def _judge(self, found: dict[str, Residual], step: int) -> None:
+        lost = {path: each for path, each in found.items() if not each.holds}
+        new, self._known = lost.keys() - self._known, frozenset(lost)
+        if lost and self.lost == "stop":
+            raise ConstraintLostError(_in_words(lost, step))
+        if new:
+            warnings.warn(_in_words(lost, step), UserWarning, stacklevel=3)
+
+
+def _in_words(lost: dict[str, Residual], step: int) -> str:
+    """Name the lost tensors; the first few say how far they are."""
+    shown = [f"`{path}` {_fault(each)}" for path, each in [*lost.items()][:3]]
+    more = f", and {len(lost) - 3} more" if len(lost) > 3 else ""
+    return (
+        f"A constraint was lost by step {step}: {', '.join(shown)}{more}. "
+        "`holdfast.report(model)` shows all of them; a lower learning rate, or the "
+        "last checkpoint, is the way back."
+    )
+
+
+def _fault(each: Residual) -> str:
+    if math.isnan(each.value):
+        return "is not finite"
+    return f"has a residual of {each.value:.2g}, above {each.tolerance:.2g}"
