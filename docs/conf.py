@@ -42,6 +42,7 @@ python_use_unqualified_type_names = True
 # No network is asked for the pages of others, and names that are not public have none.
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|optim|collections|matplotlib|pathlib|types)\..*"),
+    (r"py:.*", r"transformers\..*"),
     (r"py:.*", r"holdfast\.(core|linalg|model|reporting)\.\w+\.\w+|_\w+"),
     # What is imported for type checkers alone stands unresolved in signatures.
     (r"py:class", r"Axes|Tensor|Report|Trace|Residual|pd\.DataFrame"),

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +31,23 @@ LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+# What is for another package can only be imported where that is.
+NEEDS = {
+    f"holdfast.integrations.{package}": package
+    for package in ("lightning", "transformers")
+}
+
+
+PAGE_NEEDS = {
+    "training_frameworks.md": ("tensorboard", "lightning", "transformers", "accelerate")
+}
+# Advice about speed, and what Lightning uses of torch that torch would rather not have.
+LIGHTNINGS_WARNINGS = (
+    "ignore:The '.*' does not have many workers",
+    "ignore:`isinstance.treespec, LeafSpec.`",
+)
+
+
 def docstring_examples() -> dict[str, doctest.DocTest]:
     modules = ["holdfast"]
     modules += [
@@ -41,6 +59,7 @@ def docstring_examples() -> dict[str, doctest.DocTest]:
     return {
         example.name: example
         for name in modules
+        if find_spec(NEEDS.get(name, "holdfast")) is not None
         for example in finder.find(importlib.import_module(name), name)
         if example.examples
     }
@@ -94,8 +113,11 @@ def test_an_example_that_prints_something_else_fails():
         run_doctest(wrong)
 
 
+@pytest.mark.filterwarnings(*LIGHTNINGS_WARNINGS)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    for package in PAGE_NEEDS.get(page.name, ()):
+        pytest.importorskip(package, reason=f"{package} is not installed")
     monkeypatch.chdir(tmp_path)
     run_page(page.read_text("utf-8"), str(page))
 
