@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,13 +12,12 @@ from torch import nn
 
 import holdfast
 
-from .reporting import OURS, Report, add, main, times_report
-from .timing import Contestant, Effort, compare
+from .reporting import OURS, Report, main, time_text
+from .timing import Effort
 
 BATCH = 32
-ROUNDS = 15
-# a look at spectra takes two steps
-LONG = 0.1
+STEPS = 500
+RUNS = 5
 
 
 def model_of(blocks: int, size: int) -> nn.Sequential:
@@ -48,52 +48,53 @@ def training(model: nn.Module, size: int, *, scope: bool) -> Callable[[], None]:
     return scoped if scope else step
 
 
-def looking(model: nn.Module, *, spectra: bool) -> Callable[[], None]:
-    """Return a function that looks after a step that changed every weight."""
-    watch = holdfast.Watch(
-        model, lambda *_: None, every=1, spectra_every=int(spectra), lost="stop"
-    )
-    done = 0
-
-    def look() -> None:
-        nonlocal done
-        done += 1
-        watch.after_step(done)
-
-    return look
+def watched(
+    step: Callable[[], None], watch: holdfast.Watch, steps: int
+) -> tuple[float, float]:
+    """Return the seconds of all steps, and of all that the watch did after them."""
+    clock = time.process_time
+    training, watching = 0.0, 0.0
+    for i in range(steps):
+        start = clock()
+        step()
+        between = clock()
+        watch.after_step(i)
+        training += between - start
+        watching += clock() - between
+    return training, watching
 
 
 def measure(effort: Effort) -> Report:
-    """Time a step, and the looks that come every 50 and every 500 steps."""
+    """Train for a while, and say which share of the time the watch took."""
     blocks, size = (1, 8) if effort.quick else (12, 64)
-    report = times_report(
+    steps, runs = (10, 1) if effort.quick else (STEPS, RUNS)
+    report = Report(
         "Watching a model costs at most 2 % of its training steps",
-        "step",
+        ["case", "contestant", "step", "watching, for each step", "share", "target"],
         f"{4 * blocks} orthogonal `nn.Linear({size}, {size})`, a batch of {BATCH}, "
-        "Adam. With a scope, a step evaluates all weights as one batch: it is the "
-        "shortest step there is. A look is all residuals; a long look all singular "
-        "values too. The share is that of looks every 50 steps and long ones every "
-        "500, which is what `holdfast.Watch` does unless it is told otherwise.",
+        f"Adam; {steps} steps, median of {runs} runs. All residuals every 50 steps, "
+        "and all singular values every 500, as `holdfast.Watch` does unless it is told "
+        "otherwise. With a scope, a step evaluates all weights as one batch: it is the "
+        "shortest step there is.",
     )
-    effort = replace(effort, rounds=min(effort.rounds, ROUNDS))
-    if not effort.quick:
-        effort = replace(effort, block=LONG)
     for case, scope in (("plain loop", False), ("with a scope", True)):
         model = model_of(blocks, size)
-        calls = {
-            "step": training(model, size, scope=scope),
-            f"{OURS}, a look": looking(model, spectra=False),
-            f"{OURS}, a long look": looking(model, spectra=True),
-        }
-        contestants = [
-            Contestant(name, "call()", {"call": call}) for name, call in calls.items()
-        ]
-        comparison = compare(contestants, effort)
-        add(report, case, comparison)
-        look, long = (comparison.ratios(name, "step").median for name in [*calls][1:])
-        share = 100 * (0.9 * look + 0.1 * long) / 50
-        verdict = report.judge(f"{case}: share of a step", share, 2.0, " %")
-        report.notes.append(f"{case}: {share:.2f} % of a step, {verdict}.")
+        step = training(model, size, scope=scope)
+        watch = holdfast.Watch(model, lambda *_: None, lost="stop")
+        watched(step, watch, 2)
+        pairs = [watched(step, watch, steps) for _ in range(runs)]
+        share = statistics.median(100 * looks / all_ for all_, looks in pairs)
+        report.rows.append(
+            [
+                case,
+                OURS,
+                time_text(statistics.median(all_ for all_, _ in pairs) / steps),
+                time_text(statistics.median(looks for _, looks in pairs) / steps),
+                f"{share:.2f} %",
+                report.judge(f"{case}: share of a step", share, 2.0, " %"),
+            ]
+        )
+        report.raw[case] = pairs
     return report
 
 
