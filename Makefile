@@ -6,6 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO := digits
 PYTHON_CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 
 .DEFAULT_GOAL := help
@@ -14,11 +15,11 @@ PYTHON_CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
 
-test: $(VENV)/.ready  ## run the tests; ARGS="-k cached" passes options to pytest
+test: $(VENV)/.ready-test  ## run the tests; ARGS="-k cached" passes options to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-demo: $(VENV)/.ready  ## train on digits with parametrized weights; ARGS="--quick" in seconds
-	$(BIN)/holdfast demo digits $(ARGS)
+demo: $(VENV)/.ready  ## train on digits with parametrized weights; or DEMO=copying, lora, ...
+	$(BIN)/holdfast demo $(DEMO) $(ARGS)
 
 docs: $(VENV)/.ready-docs  ## build the documentation into site/html; warnings are errors
 	MPLBACKEND=Agg $(BIN)/python -m sphinx -W --keep-going -n -q -d site/doctrees docs site/html
@@ -36,7 +37,7 @@ format: $(VENV)/.ready-dev  ## repair style and formatting where that is automat
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-setup: $(VENV)/.ready $(VENV)/.ready-dev $(VENV)/.ready-docs  ## prepare .venv and do nothing else
+setup: $(VENV)/.ready-dev $(VENV)/.ready-docs  ## prepare .venv and do nothing else
 
 clean:  ## remove .venv and everything else that is not in the repository
 	rm -rf $(VENV) dist site docs/generated .pytest_cache .ruff_cache .hypothesis
@@ -60,11 +61,18 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  "$$python" -m venv --clear $(VENV); }
 	@echo "Installing torch into $(VENV) (once)"
 	@$(INSTALL) torch hatchling editables
-	@echo "Installing holdfast and what its tests and demo need"
-	@$(INSTALL) --no-build-isolation --editable '.[demo,test]'
+	@echo "Installing holdfast and what its demos need"
+	@$(INSTALL) --no-build-isolation --editable '.[demo,save]'
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready
+$(VENV)/.ready-test: $(VENV)/.ready
+	@rm -f $@
+	@echo "Installing what the tests need, trainers among it"
+	@$(INSTALL) --no-build-isolation --editable '.[test]'
+	@touch $@
+
+# The types of the integrations are those of the trainers.
+$(VENV)/.ready-dev: $(VENV)/.ready-test
 	@rm -f $@
 	@echo "Installing the tools for style, types and packaging"
 	@$(INSTALL) --no-build-isolation --editable '.[dev]'
