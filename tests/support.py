@@ -229,3 +229,31 @@ def recipes() -> dict[str, Callable[[nn.Module], nn.Module]]:
         "spectral_norm": holdfast.spectral_norm,
         "spectral_norm of columns": lambda m: holdfast.spectral_norm(m, dim=1),
     }
+
+
+class Log:
+    """A listener of demos that counts."""
+
+    def __init__(self):
+        self.name, self.promised, self.done = "", {}, {}
+
+    def started(self, name, updates):
+        self.name, self.promised[name], self.done[name] = name, updates, 0
+
+    def updated(self, updates=1):
+        self.done[self.name] = self.done.get(self.name, 0) + updates
+
+    def tested(self, result):
+        pass
+
+
+class Drifts(holdfast.Parametrization):
+    """Claims to be orthogonal, and leaves the set as its original grows."""
+
+    codomain = holdfast.sets.Stiefel()
+
+    def forward(self, X):
+        return X
+
+    def right_inverse(self, X):
+        return X

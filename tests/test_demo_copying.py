@@ -25,24 +25,14 @@ from holdfast.demo.copying.task import (
     sequences,
 )
 from holdfast.demo.copying.training import train, train_all
+from support import Log
 
 TINY = Settings(lengths=(5,), updates=3, hidden=7, batch=4)
 
 
-class Silence:
-    def started(self, name, updates):
-        pass
-
-    def updated(self, updates=1):
-        pass
-
-    def tested(self, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def runs():
-    return train_all(QUICK, Silence())
+    return train_all(QUICK, Log())
 
 
 def generator(seed=0):
@@ -160,7 +150,7 @@ def test_without_the_constraint_the_same_network_does_not_remember(monkeypatch):
         return network
 
     monkeypatch.setattr(training, "build_network", shrunk)
-    run = train(Kind.ORTHOGONAL, 30, replace(QUICK, updates=40), Silence())
+    run = train(Kind.ORTHOGONAL, 30, replace(QUICK, updates=40), Log())
     assert run.recall < 0.3
 
 
@@ -171,7 +161,7 @@ def test_the_kernel_stays_orthogonal(monkeypatch):
         "build_network",
         lambda *_: built.append(build_network(*_)) or built[0],
     )
-    train(Kind.ORTHOGONAL, 5, replace(TINY, hidden=20, updates=30), Silence())
+    train(Kind.ORTHOGONAL, 5, replace(TINY, hidden=20, updates=30), Log())
     kernel = built[0].layer.recurrent.weight.detach()
     assert_close(kernel.T @ kernel, torch.eye(20), atol=1e-5, rtol=0)
     assert not torch.allclose(
@@ -185,10 +175,7 @@ def built_from():
 
 def test_the_same_seed_gives_the_same_runs():
     first, again, other = (
-        [
-            replace(run, seconds=0.0)
-            for run in train_all(replace(TINY, seed=s), Silence())
-        ]
+        [replace(run, seconds=0.0) for run in train_all(replace(TINY, seed=s), Log())]
         for s in (3, 3, 4)
     )
     assert first == again
@@ -196,7 +183,7 @@ def test_the_same_seed_gives_the_same_runs():
 
 
 def test_every_length_is_trained_with_every_network():
-    runs = train_all(replace(TINY, lengths=(2, 5)), Silence())
+    runs = train_all(replace(TINY, lengths=(2, 5)), Log())
     assert [(run.length, run.kind) for run in runs] == [
         (length, kind) for length in (2, 5) for kind in Kind
     ]

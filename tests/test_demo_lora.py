@@ -31,26 +31,11 @@ from holdfast.demo.lora.adapting import adapted as adapt
 from holdfast.demo.lora.pictures import draw_pictures
 from holdfast.demo.lora.settings import QUICK
 from holdfast.demo.lora.summary import _NOTES, figures, outcome
+from support import Log
 
 FULL, LAST, *LORAS = WAYS
 RANK_4 = LORAS[RANKS.index(4)]
 SETTINGS = replace(QUICK, epochs=2)
-
-
-class Log:
-    """A listener that counts."""
-
-    def __init__(self):
-        self.promised, self.done = {}, {}
-
-    def started(self, name, updates):
-        self.name, self.promised[name], self.done[name] = name, updates, 0
-
-    def updated(self, updates=1):
-        self.done[self.name] += updates
-
-    def tested(self, result):
-        pass
 
 
 def one_training(settings=SETTINGS, run=0):

@@ -24,25 +24,10 @@ from holdfast.demo.prune.pruning import (
 )
 from holdfast.demo.prune.settings import QUICK
 from holdfast.demo.prune.summary import _NOTES, outcome, row
+from support import Log
 
 GROUPED = [way for way in WAYS if way.label != ANYWHERE]
 SETTINGS = replace(QUICK, epochs=2)
-
-
-class Log:
-    """A listener that counts."""
-
-    def __init__(self):
-        self.promised, self.done = {}, {}
-
-    def started(self, name, updates):
-        self.name, self.promised[name], self.done[name] = name, updates, 0
-
-    def updated(self, updates=1):
-        self.done[self.name] += updates
-
-    def tested(self, result):
-        pass
 
 
 def training(**changed):

@@ -25,26 +25,16 @@ from holdfast.demo.spd.pictures import best_of, draw_pictures, ellipse, main_pla
 from holdfast.demo.spd.settings import QUICK, Settings
 from holdfast.demo.spd.summary import _NOTES, figures, outcome
 from holdfast.sets import SymmetricPositiveDefinite
+from support import Log
 
 WINES = load_wines()
 BEST = WINES.covariances
 KEPT, LOOSE = WAYS[:3], WAYS[3:]
 
 
-class Silence:
-    def started(self, name, updates):
-        pass
-
-    def updated(self, updates=1):
-        pass
-
-    def tested(self, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def fits():
-    return fit_all(WINES, replace(QUICK, steps=30), Silence())
+    return fit_all(WINES, replace(QUICK, steps=30), Log())
 
 
 # The optimum
@@ -90,7 +80,7 @@ def test_an_indefinite_matrix_can_look_better_than_the_optimum():
 @pytest.mark.parametrize("way", KEPT, ids=lambda way: way.label)
 @pytest.mark.parametrize("rate", RATES)
 def test_spd_keeps_the_matrices_definite(way, rate):
-    run = fit(way, rate, WINES, Settings(steps=40), Silence())
+    run = fit(way, rate, WINES, Settings(steps=40), Log())
     assert run.lost is None
     assert min(run.smallest) > 0
     assert len(run.excess) == len(run.smallest) == 41
@@ -101,14 +91,14 @@ def test_spd_keeps_the_matrices_definite(way, rate):
 
 @pytest.mark.parametrize("way", LOOSE, ids=lambda way: way.label)
 def test_without_it_definiteness_is_lost_and_the_training_ends(way):
-    run = fit(way, 0.1, WINES, Settings(steps=40), Silence())
+    run = fit(way, 0.1, WINES, Settings(steps=40), Log())
     assert run.lost is not None
     assert 0 < run.lost == len(run.excess) == len(run.smallest)
     assert smallest_eigenvalue(run.covariances) == run.smallest[-1] > 0
 
 
 def test_training_reaches_the_optimum():
-    run = fit(KEPT[0], 0.03, WINES, Settings(), Silence())
+    run = fit(KEPT[0], 0.03, WINES, Settings(), Log())
     assert run.excess[-1] < 1e-6
     assert_close(run.covariances, BEST, atol=1e-4, rtol=0)
 

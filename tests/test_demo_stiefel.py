@@ -18,6 +18,7 @@ from holdfast.demo.stiefel.race import RATES, TOLERANCE, WAYS, Way, race, race_a
 from holdfast.demo.stiefel.settings import QUICK
 from holdfast.demo.stiefel.summary import _NOTES, figures, outcome
 from holdfast.sets import Stiefel
+from support import Log
 
 PROBLEMS = (principal_components(5, 4, seed=0), procrustes(8, seed=0))
 MOVING, STATIC, *_ = WAYS
@@ -25,20 +26,9 @@ GENEROUS = 60.0
 problems = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 
 
-class Silence:
-    def started(self, name, updates):
-        pass
-
-    def updated(self, updates=1):
-        pass
-
-    def tested(self, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def races():
-    return race_all(replace(QUICK, pixels=4, components=3, size=6), Silence())
+    return race_all(replace(QUICK, pixels=4, components=3, size=6), Log())
 
 
 # Problems
@@ -132,11 +122,11 @@ def test_the_best_rate_is_the_one_that_arrives_first(monkeypatch):
         return replace(real, rate=rate, shares=[share], seconds=[seconds])
 
     monkeypatch.setattr(racing, "race", fake)
-    best = racing.best_of_rates(problem, STATIC, QUICK, Silence())
+    best = racing.best_of_rates(problem, STATIC, QUICK, Log())
     assert best.rate == 0.1
     assert limits == [QUICK.seconds, 5.0, 2.0]
     ends[0.03] = ends[0.1] = (1e-2, 9.0)
-    assert racing.best_of_rates(problem, STATIC, QUICK, Silence()).rate == 0.01
+    assert racing.best_of_rates(problem, STATIC, QUICK, Log()).rate == 0.01
     assert set(ends) == set(RATES)
 
 

@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # noqa: E402
 from lightning.pytorch.loggers.logger import DummyLogger  # noqa: E402
 
 from holdfast.integrations.lightning import HoldfastCallback  # noqa: E402
+from support import Drifts  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -34,18 +35,6 @@ pytestmark = [
     # What it uses of torch, and torch would rather not have.
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.`"),
 ]
-
-
-class Drifts(holdfast.Parametrization):
-    """Claims to be orthogonal, and leaves the set as its original grows."""
-
-    codomain = holdfast.sets.Stiefel()
-
-    def forward(self, X):
-        return X
-
-    def right_inverse(self, X):
-        return X
 
 
 class Log(DummyLogger):

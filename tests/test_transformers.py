@@ -17,18 +17,7 @@ transformers = pytest.importorskip("transformers", reason="Transformers is missi
 pytest.importorskip("accelerate", reason="accelerate is missing")
 
 from holdfast.integrations.transformers import HoldfastCallback  # noqa: E402
-
-
-class Drifts(holdfast.Parametrization):
-    """Claims to be orthogonal, and leaves the set as its original grows."""
-
-    codomain = holdfast.sets.Stiefel()
-
-    def forward(self, X):
-        return X
-
-    def right_inverse(self, X):
-        return X
+from support import Drifts  # noqa: E402
 
 
 class Net(nn.Module):

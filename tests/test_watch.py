@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations as torchs
 
 import holdfast
 from holdfast import errors, maps
+from support import Drifts
 
 
 class Log:
@@ -26,18 +27,6 @@ class Log:
 
     def steps(self, prefix):
         return sorted({step for name, step in self.figures if name.startswith(prefix)})
-
-
-class Drifts(holdfast.Parametrization):
-    """Claims to be orthogonal, and leaves the set as its original grows."""
-
-    codomain = holdfast.sets.Stiefel()
-
-    def forward(self, X):
-        return X
-
-    def right_inverse(self, X):
-        return X
 
 
 def model_of():

@@ -8,7 +8,8 @@ from itertools import product
 
 import click
 
-from .comparison import SUBJECTS, Machine, compare, threads_of_torch
+from ..demo.threads import threads_of
+from .comparison import SUBJECTS, Machine, compare
 from .progress import shown
 
 _SIZES, _QUICK_SIZES = (64, 256), (32,)
@@ -56,7 +57,7 @@ def bench(
     """
     sizes = size or (_QUICK_SIZES if quick else _SIZES)
     pairs = [*product(only or SUBJECTS, sizes)]
-    with threads_of_torch(threads):
+    with threads_of(threads):
         rounds = _QUICK_ROUNDS if quick else _ROUNDS
         times = [compare(*pair, rounds) for pair in shown(pairs, "timing")]
     found = Machine(tuple(times), threads)

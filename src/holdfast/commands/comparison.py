@@ -11,8 +11,7 @@ import copy
 import gc
 import statistics
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -116,17 +115,6 @@ def _cells(each: Times) -> tuple[str, ...]:
         f"{short(each.holdfast_low)} .. {short(each.holdfast_high)}",
         f"{each.times_faster:.2f} ({each.times_low:.2f} .. {each.times_high:.2f})",
     )
-
-
-@contextmanager
-def threads_of_torch(count: int) -> Generator[None]:
-    """Let torch use so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def compare(subject: str, size: int, rounds: int) -> Times:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +13,7 @@ from rich.table import Table
 
 from .output import output_folder, save_figure
 from .progress import Listener, progress
+from .threads import threads_of
 
 _WIDTH = 80
 
@@ -50,17 +49,6 @@ def run_demo(
             save_figure(fig, folder / name) for name, fig in outcome.pictures.items()
         ]
         print_pictures(console, paths)
-
-
-@contextmanager
-def threads_of(count: int) -> Generator[None]:
-    """Let torch compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def print_table(console: Console, outcome: Outcome) -> None:
