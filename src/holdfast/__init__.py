@@ -22,6 +22,7 @@ from .core.transfer import transfer_parametrizations_and_params
 from .core.writing import writable
 from .model.accumulation import accumulate
 from .model.averaging import AverageWeights
+from .model.bounding import MoveBounds
 from .model.checkpoint import load, save
 from .model.decay import DecayWeights, parameter_groups
 from .model.folding import fold, folded, unfold
@@ -62,6 +63,7 @@ __all__ = [
     "AverageWeights",
     "DecayWeights",
     "Discovery",
+    "MoveBounds",
     "Parametrization",
     "ParametrizationList",
     "Plan",
