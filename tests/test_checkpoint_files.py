@@ -21,6 +21,7 @@ from torch.nn.utils import parametrizations
 import holdfast
 from holdfast import maps
 from holdfast.errors import CheckpointError
+from holdfast.model.restoring import stored_chains
 from support import state_of
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "12"))
@@ -269,6 +270,87 @@ def test_a_hostile_header_is_refused_and_the_model_stays(header, path):
     assert str(path) in str(caught.value)
     assert equal(target.state_dict(), before)
     assert [type(module) for module in target] == classes
+
+
+def rank_one():
+    layer = nn.Linear(6, 4)
+    layer.weight = nn.Parameter(torch.outer(torch.ones(4), torch.arange(6.0)))
+    return layer
+
+
+ABSURD = {
+    "a rank": (lambda: nn.Linear(6, 4), maps.LoRA(2), {"rank": 10**9}),
+    "a rank beside lengths": (lambda: nn.Linear(6, 4), maps.DoRA(2), {"rank": 10**9}),
+    "a size between factors": (
+        rank_one,
+        maps.Product(maps.Chain(), maps.Chain(), sizes=1),
+        {"sizes": 10**9},
+    ),
+    "an input": (
+        lambda: nn.Conv2d(2, 3, 3),
+        maps.ConvSpectralBound(size=8),
+        {"size": 10**9},
+    ),
+    "a dilation": (
+        lambda: nn.Conv2d(2, 3, 3),
+        maps.ConvSpectralBound(size=8),
+        {"dilation": 10**9},
+    ),
+    "a map inside": (
+        lambda: nn.Linear(6, 4),
+        maps.Transposed(maps.LoRA(2)),
+        {"map_": {"map": "LoRA", "rank": 10**9}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ABSURD)
+def test_absurd_sizes_are_refused_before_anything_is_allocated(kind, path):
+    make, map_, change = ABSURD[kind]
+    layer = make()
+    holdfast.register_parametrization(layer, "weight", map_)
+    holdfast.save(layer, path)
+    holdfast.load(path, make())
+    rewritten(path, lambda h: h["chains"][0]["maps"][0].update(change))
+    target = make()
+    before = bits(target)
+    with pytest.raises(CheckpointError, match=r"`weight`: Expected no tensor of more"):
+        holdfast.load(path, target)
+    assert equal(target.state_dict(), before)
+
+
+def test_an_absurd_size_is_refused_where_a_file_is_read_without_its_model(path):
+    layer, map_ = nn.Conv2d(2, 3, 3), maps.ConvSpectralBound(size=8)
+    holdfast.save(holdfast.register_parametrization(layer, "weight", map_), path)
+    with stored_chains(path) as [chain]:
+        assert torch.equal(chain.restored()(), layer.weight)
+    rewritten(path, lambda h: h["chains"][0]["maps"][0].update(size=10**9))
+    with (
+        stored_chains(path) as [chain],
+        pytest.raises(CheckpointError, match=r"Expected no tensor of more"),
+    ):
+        chain.restored()
+
+
+def test_a_model_with_the_same_maps_takes_any_size(path, monkeypatch):
+    """The way out that the refusal names."""
+    monkeypatch.setattr("holdfast.model.allowance._LEAST", 2**10)
+    layer = nn.Linear(2, 2)
+    holdfast.register_parametrization(layer, "weight", maps.LoRA(10_000))
+    holdfast.save(layer, path)
+    with pytest.raises(CheckpointError, match="parametrize the model by the same maps"):
+        holdfast.load(path, nn.Linear(2, 2))
+    holdfast.load(path, layer)
+
+
+@pytest.mark.parametrize("map_", [maps.SpectralNorm(), maps.SigmaReparam()])
+def test_a_file_does_not_ask_for_a_billion_iterations(map_, path):
+    layer = holdfast.register_parametrization(nn.Linear(2, 2), "weight", map_)
+    holdfast.save(layer, path)
+    many = {"n_power_iterations": 10**9}
+    rewritten(path, lambda h: h["chains"][0]["maps"][0].update(many))
+    with pytest.raises(CheckpointError, match="n_power_iterations to be at most 10000"):
+        holdfast.load(path, nn.Linear(2, 2))
 
 
 def without(key):

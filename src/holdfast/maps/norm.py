@@ -18,6 +18,8 @@ from ..sets.spectral import SpectralSphere
 
 # As many steps as torch makes, so that a seed gives the same vectors.
 _FIRST_ITERATIONS = 15
+# More than any weight needs; a file that asks for more would never be done.
+_MOST_ITERATIONS = 10_000
 
 # The vectors fit a new weight if one step moves them by less.
 _FITTING = 1e-3
@@ -120,7 +122,7 @@ class SpectralNorm(Parametrization):
     its norm. Costs two products of matrix and vector, and two more in training.
 
     Args:
-        n_power_iterations: steps per training forward.
+        n_power_iterations: steps per training forward, at most 10,000.
         dim: the dimension that makes the rows of the matrix; all others, flattened, are
             its columns. Negative ones count from the end.
         eps: a norm below it counts as zero.
@@ -183,6 +185,11 @@ class SpectralNorm(Parametrization):
             raise ValueError(
                 "Expected n_power_iterations to be positive, but "
                 f"got n_power_iterations={self.n_power_iterations}"
+            )
+        if self.n_power_iterations > _MOST_ITERATIONS:
+            raise ValueError(
+                f"Expected n_power_iterations to be at most {_MOST_ITERATIONS}. Got "
+                f"{self.n_power_iterations}. `SpectralNorm(exact=True)` needs none."
             )
         axis(self.dim, weight.ndim)
         if weight.ndim < 2 or self.exact:

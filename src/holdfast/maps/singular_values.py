@@ -111,7 +111,7 @@ class SigmaReparam(Parametrization):
     matrix and vector, and two more in training.
 
     Args:
-        n_power_iterations: steps per training forward.
+        n_power_iterations: steps per training forward, at most 10,000.
         dim: the dimension that makes the rows of the matrix; all others, flattened, are
             its columns. Negative ones count from the end.
         eps: a norm below it counts as zero.

@@ -15,6 +15,7 @@ from ..core.plain_data import DTYPES, most_values
 from ..errors import SpecError, did_you_mean
 
 _LARGEST_NUMBER = 2**63
+_LARGEST_INTEGER = 2**40  # entries of a tensor, steps of an optimizer: of anything
 
 
 def refuse_more(what: str, count: int, limit: int, unit: str) -> None:
@@ -86,6 +87,11 @@ def scalar(data: object, hint: Any, place: str) -> object:  # noqa: ANN401
     finite = math.isfinite(data) if isinstance(data, float) else True
     if not finite or (isinstance(data, int) and abs(data) >= _LARGEST_NUMBER):
         raise SpecError(f"`{place}` is no finite number, or one of 64 bits or more.")
+    if hint is int and isinstance(data, int) and abs(data) > _LARGEST_INTEGER:
+        raise SpecError(
+            f"`{place}` is {data}, expected an integer of at most {_LARGEST_INTEGER}: "
+            "no dimension, count or size is larger."
+        )
     return data
 
 

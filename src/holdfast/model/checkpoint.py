@@ -17,6 +17,7 @@ from ..core.parametrization import Parametrization
 from ..core.placement import attach
 from ..core.registration import prepare
 from ..errors import CheckpointError, HoldfastError, did_you_mean
+from .allowance import allowance
 from .header import VERSION, ChainData, described, read_header
 from .rollback import undone_as_a_whole
 from .rules import specs
@@ -188,17 +189,24 @@ def _prepared(
     for map_ in chain.maps:
         map_.train(map_.training and training)
     try:
-        prepared = prepare(
-            host,
-            name,
-            chain.maps,
-            lambda: chain.path,
-            unsafe=chain.unsafe,
-            outside=chain.outside,
-        )
+        with allowance(chain.maps, [_plain(host, name)]):
+            prepared = prepare(
+                host,
+                name,
+                chain.maps,
+                lambda: chain.path,
+                unsafe=chain.unsafe,
+                outside=chain.outside,
+            )
     except Exception as error:
         raise CheckpointError(f"{file.path}: `{chain.path}`: {error}") from error
     return module, name, prepared.chain
+
+
+def _plain(host: nn.Module, name: str) -> Tensor:
+    """Return the tensor that a chain is for; what is none, `prepare` refuses."""
+    tensor = host._parameters.get(name, host._buffers.get(name))
+    return torch.empty(0) if tensor is None else tensor
 
 
 def _host(module: nn.Module, name: str) -> nn.Module:

@@ -25,6 +25,7 @@ from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
 from ..maps.norm import SpectralNorm, WeightNorm
 from ..maps.orthogonal import Orthogonal
+from .allowance import allowance
 from .header import VERSION, described, read_header
 from .showing import in_one_line
 from .storage import index_of, stored, unshared, write_tensors
@@ -210,6 +211,11 @@ def _legacy(found: Found) -> dict[str, Tensor]:
 
 def evaluated(found: Found) -> Tensor:
     """Return the weight: the maps are given their state, which they keep, and run."""
+    with allowance(found.maps, found.originals):
+        return _evaluated(found)
+
+
+def _evaluated(found: Found) -> Tensor:
     values = tuple(found.originals)
     for i, map_ in enumerate(found.maps):
         map_.eval()
