@@ -66,6 +66,16 @@ def test_a_positive_diagonal_is_a_chain():
     assert chain[0].codomain.dim((3, 3)) == 3
 
 
+@pytest.mark.parametrize("n", [1, 8, 64])
+@pytest.mark.parametrize("first", [maps.Symmetric, maps.Skew])
+def test_samples_of_what_an_exponential_reaches_are_in_it(first, n):
+    chain = maps.Chain(first(), maps.MatrixExp())
+    chain.bind(torch.eye(n))
+    W = chain.codomain.sample((n, n), generator=torch.Generator())
+    assert chain.codomain.contains(W)
+    assert n == 1 or not torch.allclose(W, torch.eye(n))
+
+
 def test_links_must_lead_to_what_the_next_one_takes():
     said = refused(
         torch.eye(3),

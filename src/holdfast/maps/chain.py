@@ -222,8 +222,13 @@ class _Reached(Constraint):
         return self.chain.forward(*as_tuple(value))
 
     def from_normal(self, normal: Tensor) -> Tensor:
-        """Return the projection of a random tensor in the last map's codomain."""
-        return self.project(self.chain.maps[-1].codomain.from_normal(normal))
+        """Return the projection of a random tensor in the last map's codomain.
+
+        Of rows of norm 1: it may be the original itself, and the exponential of a
+        matrix with normal entries has no inverse in its precision.
+        """
+        drawn = self.chain.maps[-1].codomain.from_normal(normal / _row_norm(normal))
+        return self.project(drawn)
 
     def dim(self, shape: Shape, dtype: torch.dtype = torch.float32) -> int:
         """Return the smallest dimension on the way, which is the most there can be."""
@@ -240,5 +245,10 @@ class _Reached(Constraint):
 def _random(tensor: Tensor) -> Tensor:
     """Return random entries, of norm about 1 in each row."""
     generator = torch.Generator(tensor.device).manual_seed(0)
-    size = max((1, *tensor.shape[-1:])) ** 0.5
-    return torch.empty_like(tensor).normal_(generator=generator) / size
+    drawn = torch.empty_like(tensor).normal_(generator=generator)
+    return drawn / _row_norm(tensor)
+
+
+def _row_norm(tensor: Tensor) -> float:
+    """Return the norm that a row of normal entries has."""
+    return max((1, *tensor.shape[-1:])) ** 0.5
