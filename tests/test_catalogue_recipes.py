@@ -147,6 +147,31 @@ def test_every_gate_is_orthogonal(module, name, gates):
     assert all(p.grad is not None for p in module.parametrizations.parameters())
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.LSTM(3, 8, proj_size=4), "weight_hr_l0"),
+        (nn.MultiheadAttention(6, 2, kdim=3, vdim=3), "q_proj_weight"),
+        (nn.MultiheadAttention(6, 2), "bias_k"),
+    ],
+    ids=str,
+)
+def test_per_gate_does_not_cut_what_is_no_stack_of_gates(module, name):
+    error = errors.UnknownTensorError if name == "bias_k" else errors.InvalidTensorError
+    with pytest.raises(error, match="Give `gates` a number|bias_k"):
+        holdfast.per_gate(module, name)
+    assert not holdfast.is_parametrized(module)
+
+
+def test_per_gate_takes_biases_and_any_number_of_gates_of_a_projection():
+    module, map_ = nn.LSTM(3, 8, proj_size=4), maps.Normalize()
+    holdfast.per_gate(module, "bias_ih_l0", map_)
+    assert_close(module.bias_ih_l0.reshape(4, 8).norm(dim=-1), torch.ones(4))
+    holdfast.per_gate(module, "weight_hr_l0", maps.Orthogonal(), gates=1)
+    Q = module.weight_hr_l0
+    assert_close(Q @ Q.T, torch.eye(4), atol=1e-6, rtol=0)
+
+
 def test_per_gate_takes_any_map_and_any_number():
     layer = holdfast.per_gate(nn.Linear(3, 6), "weight", maps.Normalize(), gates=2)
     assert_close(layer.weight.norm(dim=-1), torch.ones(6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 from torch import nn
@@ -35,6 +36,8 @@ _GATES = {
     nn.RNNCell: 1,
     nn.MultiheadAttention: 3,
 }
+# What stacks them; a projection, as `weight_hr_l0` and `q_proj_weight`, is one matrix.
+_STACKED = re.compile(r"(weight|bias)_(ih|hh)|in_proj")
 
 
 def spd(
@@ -275,15 +278,16 @@ def per_gate(
         name: its name.
         map: the map of one gate's matrix; by default `maps.Orthogonal`.
         gates: how many there are. By default what the type of the module says: 4 for
-            ``LSTM``, 3 for ``GRU`` and ``MultiheadAttention``, 1 for ``RNN``.
+            ``LSTM``, 3 for ``GRU`` and ``MultiheadAttention``, 1 for ``RNN``; for their
+            ``weight_ih*``, ``weight_hh*``, biases and ``in_proj*`` only.
 
     Returns:
         The module. See `maps.PerBlock`: the gates are computed as one batch.
 
     Raises:
         UnknownTensorError: the module has no such tensor.
-        InvalidTensorError: ``gates`` is not given, and the module is of another type;
-            or it does not divide the rows.
+        InvalidTensorError: ``gates`` is not given, and the module is of another type or
+            the tensor another one; or it does not divide the rows.
 
     Example:
         >>> import torch, holdfast
@@ -293,15 +297,21 @@ def per_gate(
         True
     """
     if gates is None:
-        found = [count for kind, count in _GATES.items() if isinstance(module, kind)]
-        if not found:
-            raise InvalidTensorError(
-                f"`{path_of(module, name)}`: how many gates it has is not known of a "
-                f"{type(module).__name__}. Give `gates` a number."
-            )
-        gates = found[0]
+        gates = _gates(module, name)
     map_ = PerBlock(Orthogonal() if map is None else map, gates)
     return register_parametrization(module, name, map_)
+
+
+def _gates(module: nn.Module, name: str) -> int:
+    """Return how many gates a tensor of a module stacks."""
+    tensor_of(module, name)
+    found = [count for kind, count in _GATES.items() if isinstance(module, kind)]
+    if found and _STACKED.match(name):
+        return found[0]
+    raise InvalidTensorError(
+        f"`{path_of(module, name)}`: how many gates it has is not known of this tensor "
+        f"of a {type(module).__name__}. Give `gates` a number."
+    )
 
 
 def _as_matrix(
