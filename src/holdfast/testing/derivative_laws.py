@@ -110,7 +110,7 @@ def _has_matrices(
     which = tuple(range(len(originals)))
     along = jvp(value, originals, tangents)[1]
     products = [
-        J.reshape(*along.shape, -1) @ t.flatten()
+        J.reshape(*along.shape, t.numel()) @ t.flatten()
         for J, t in zip(jacrev(value, which)(*originals), tangents, strict=True)
     ]
     _need_near(along, torch.stack(products).sum(0), "jvp beside jacrev is")
