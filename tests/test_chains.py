@@ -240,6 +240,64 @@ def test_a_map_with_state_has_one_place_in_a_combinator(kind):
     assert len(kind(maps.Skew(), *[maps.Chain()] * 2).maps) == 3
 
 
+NOTING = pytest.mark.parametrize(
+    "map_", [maps.Toeplitz(), maps.Matricized(maps.Chain())], ids=["toeplitz", "around"]
+)
+
+
+@NOTING
+def test_a_map_that_notes_a_shape_has_places_of_one_shape(map_):
+    """Though it has no tensors that tell."""
+    map_ = copy.deepcopy(map_)
+    equal = maps.Concatenated(map_, map_, dim=-1)
+    assert registered(torch.ones(3, 4), equal).weight.shape == (3, 4)
+    twice = copy.deepcopy(map_)
+    unequal = maps.Concatenated(twice, twice, sizes=(2, 3), dim=-1)
+    told = refused(torch.ones(3, 5), unequal, errors.SharedMapError)
+    assert f"`{type(map_).__name__}` notes the shape" in told
+    apart = copy.deepcopy(twice), copy.deepcopy(twice)
+    host = registered(torch.ones(3, 5), maps.Concatenated(*apart, sizes=(2, 3), dim=-1))
+    assert host.weight.shape == (3, 5)
+
+
+@NOTING
+def test_a_map_that_notes_a_shape_serves_tensors_of_one_shape(map_):
+    map_ = copy.deepcopy(map_)
+    hosts = [registered(torch.ones(3, 4), map_) for _ in range(2)]
+    for link in (map_, maps.Scaled(map_, 2.0)):
+        told = refused(torch.ones(2, 5), link, errors.SharedMapError)
+        assert f"`{type(map_).__name__}` notes `" in told
+        assert "Pass a copy" in told
+    for host in hosts:
+        assert_close(host.weight, torch.ones(3, 4))
+
+
+@pytest.mark.parametrize(
+    "map_",
+    [
+        maps.LowRank(1),
+        maps.WeightNorm(),
+        maps.Product(maps.Chain(), maps.Chain(), sizes=1),
+    ],
+    ids=["low rank", "weight norm", "product"],
+)
+def test_a_map_of_several_tensors_is_registered_first(map_):
+    host = registered(torch.rand(3, 3) + 1, maps.Softplus())
+    before = host.weight.detach()
+    with pytest.raises(errors.InvalidTensorError, match="takes 2 tensors"):
+        holdfast.register_parametrization(host, "weight", map_)
+    with pytest.raises(errors.InvalidTensorError, match="takes 2 tensors"):
+        holdfast.insert_link(host, "weight", 1, map_, keep="nearest")
+    assert torch.equal(host.weight, before)
+    assert len(host.parametrizations.weight) == 1
+
+
+def test_a_product_that_was_never_bound_says_so():
+    product = maps.Product(maps.Chain(), maps.Chain())
+    with pytest.raises(errors.InvalidTensorError, match="known when it is bound"):
+        product(torch.eye(2), torch.eye(2))
+
+
 @pytest.mark.parametrize("wrapped_first", [False, True])
 @pytest.mark.parametrize("wrap", [maps.Transposed, maps.Chain, maps.Concatenated])
 def test_a_map_inside_of_another_serves_one_tensor(wrap, wrapped_first):

@@ -193,6 +193,8 @@ def test_what_cannot_be_saved_is_named(path):
         CheckpointError, match=r"`0._extra_state` cannot be saved.*dict"
     ):
         holdfast.save(nn.Sequential(Extra(2, 2)), path)
+    with pytest.raises(CheckpointError, match=r"`weight` is torch.complex128.*torch.s"):
+        holdfast.save(nn.Linear(2, 2, dtype=torch.complex128), path)
     with pytest.raises(CheckpointError, match="max_shard_size"):
         holdfast.save(nn.Linear(2, 2), path, max_shard_size="many")
     with pytest.raises(CheckpointError, match=r"Cannot write .*/no/"):

@@ -209,7 +209,9 @@ def test_a_transform_does_not_move_the_map():
         rotate.inv(host.weight)
     assert torch.equal(link.base, before)
     with pytest.raises(NotImplementedError, match="2 originals"):
-        maps.to_torch(maps.WeightNorm()).inv(normal(4, 4))
+        maps.to_torch(maps.Product(maps.Chain(), maps.Chain())).inv(normal(4, 4))
+    with pytest.raises(errors.InvalidTensorError, match="takes 2 tensors, and a trans"):
+        maps.to_torch(maps.LowRank(1))
     with pytest.raises(errors.InvalidTensorError, match="Put a `Chain`"):
         maps.to_torch(maps.Cayley())
     assert maps.to_torch(link) == rotate

@@ -189,6 +189,15 @@ def test_nan_is_not_turned_into_a_number():
 # ---- What is refused ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bound", [math.inf, math.nan, torch.tensor([0.0, -math.inf])])
+@pytest.mark.parametrize("kind", [maps.Softplus, maps.Exponential, maps.Square])
+def test_a_bound_is_finite(kind, bound):
+    layer = nn.Linear(2, 2)
+    with pytest.raises(errors.InvalidTensorError, match="Expected a finite `bound`"):
+        holdfast.register_parametrization(layer, "weight", kind(bound))
+    assert not holdfast.is_parametrized(layer)
+
+
 @EACH
 def test_complex_weights_are_refused(name):
     host = nn.Module()

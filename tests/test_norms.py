@@ -396,6 +396,10 @@ def test_dimensions_that_are_not_there_are_refused():
     with pytest.raises(errors.InvalidTensorError, match="Expected each dimension once"):
         maps.Normalize(dim=(0, -2)).bind(torch.ones(2, 2))
     assert not sets.Sphere(axis=(0, 2)).contains(torch.eye(2))
+    for map_ in (maps.Normalize(dim=()), maps.ClipNorm(dim=()), maps.SphereExp(dim=())):
+        with pytest.raises(errors.InvalidTensorError, match="at least one of 2 dim"):
+            map_.bind(torch.ones(2, 2))
+    maps.Normalize(dim=()).bind(torch.tensor(2.0))  # a number has none
 
 
 @pytest.mark.parametrize("map_", [maps.SpectralBound(), maps.BoundedSVD(0.0, high=1.0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,28 @@ def check_assigned(chain: ParametrizationList, value: object, where: Where) -> T
             f"{tuple(chain.shape)}, dtype {original.dtype}, device {original.device}."
         )
     return value.detach()
+
+
+def check_takes_one(map_: nn.Module, where: Where) -> None:
+    """Refuse a map of several tensors where the map before it makes one."""
+    count = tensors_needed(map_)
+    if count > 1:
+        raise takes_several(map_, count, where)
+
+
+def takes_several(map_: nn.Module, count: int, where: Where) -> InvalidTensorError:
+    """Return the error of a map that has to be the first one."""
+    return InvalidTensorError(
+        f"`{where()}`: `{type(map_).__name__}` takes {count} tensors, and the map "
+        "before it makes one. Register it first."
+    )
+
+
+def tensors_needed(map_: nn.Module) -> int:
+    """Return how many tensors the ``forward`` of a map cannot do without."""
+    given = inspect.signature(map_.forward).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return sum(p.kind not in several and p.default is p.empty for p in given)
 
 
 def check_originals(

@@ -22,7 +22,14 @@ from ..errors import (
 )
 from ..linalg.tolerances import tolerance
 from ..sets.linear import Real
-from .checks import Originals, Where, check_finite, explained, is_finite
+from .checks import (
+    Originals,
+    Where,
+    check_finite,
+    explained,
+    is_finite,
+    takes_several,
+)
 from .parametrization import Outside, Parametrization
 
 if TYPE_CHECKING:
@@ -34,10 +41,13 @@ def invert(
 ) -> Originals:
     """Run the right inverses in reverse order."""
     new: Any = value
-    for map_ in reversed(chain.links()):
+    links = chain.links()
+    for map_ in reversed(links):
         with explained(map_, value, where):
             new = _admit(chain, map_, new, where, registering=registering)
             new = _right_inverse(map_, new, where, registering=registering)
+        if map_ is not links[0] and isinstance(new, list | tuple):
+            raise takes_several(map_, len(new), where)
         check_finite(map_, new, value, where)
     return new
 

@@ -23,7 +23,13 @@ from ..errors import (
 from ..linalg.tolerances import tolerance
 from .calling import call
 from .chain import ParametrizationList
-from .checks import Where, check_finite, check_image, explained
+from .checks import (
+    Where,
+    check_finite,
+    check_image,
+    check_takes_one,
+    explained,
+)
 from .classes import chain_of, is_parametrized, original_class
 from .deferral import defer, is_uninitialized
 from .equality import is_equal
@@ -31,7 +37,7 @@ from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
-from .sharing import borrows, claim, holder_of
+from .sharing import borrows, claim, holder_of, notes_in_use, notes_of, parts_of
 from .ties import check_untied
 from .transaction import Snapshot, like
 
@@ -117,6 +123,7 @@ def register_parametrization(
             if is_parametrized(module, tensor_name):
                 _append(module, tensor_name, parametrization, where, unsafe=unsafe)
             else:
+                notes = notes_in_use(parametrization)
                 prepared = prepare(
                     module,
                     tensor_name,
@@ -125,6 +132,7 @@ def register_parametrization(
                     unsafe=unsafe,
                     outside=outside,
                 )
+                _check_notes(parametrization, notes, where)
                 place([prepared])
         except Exception as error:
             name_tensor(error, where)
@@ -159,6 +167,8 @@ def prepare(
     else:
         check_untied(module, name, where)
     check_domain(maps[0], original, where)
+    for later in maps[1:]:
+        check_takes_one(later, where)
     chain = ParametrizationList(maps, original, unsafe, outside=outside, where=where)
     _check_links(chain, where)
     leaves = not borrowed and not chain.is_tensor
@@ -215,13 +225,29 @@ def check_arguments(map_: object, outside: str | None, where: Where) -> None:
         )
 
 
+def _check_notes(
+    map_: nn.Module, before: list[dict[str, object]], where: Where
+) -> None:
+    """Refuse a map whose notes on another tensor have been written over."""
+    for part, notes in zip(parts_of(map_), before, strict=True):
+        now = notes_of(part)
+        changed = [key for key in notes if now.get(key, notes[key]) != notes[key]]
+        if changed:
+            raise SharedMapError(
+                f"`{type(part).__name__}` notes `{changed[0]}` of the tensor that it "
+                f"parametrizes already, and that of `{where()}` is another. Pass a "
+                "copy: `copy.deepcopy(parametrization)`."
+            )
+
+
 def _append(
     module: nn.Module, name: str, map_: nn.Module, where: Where, *, unsafe: bool
 ) -> None:
-    chain = cast("Any", chain_of(module, name))
+    chain, notes = cast("Any", chain_of(module, name)), notes_in_use(map_)
     with torch.no_grad():
         value = chain()
         with explained(map_, value, where):
+            check_takes_one(map_, where)
             if isinstance(map_, Parametrization):
                 check_member(map_, value, where)
                 map_.bind(value)
@@ -229,6 +255,7 @@ def _append(
             check_image(image, value, where, unsafe=unsafe)
             if not unsafe:
                 _check_inverse(map_, image, where)
+            _check_notes(map_, notes, where)
     with undone_on_failure(module, chain):
         chain.append(map_)
         chain.unsafe |= unsafe

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from ..errors import InvalidTensorError, NotInSetError, SharedMapError, path_of
 from .calling import call
 from .chain import ParametrizationList, distance
-from .checks import Originals, Where, as_tuple, check_image, check_registered
+from .checks import (
+    Originals,
+    Where,
+    as_tuple,
+    check_image,
+    check_registered,
+    check_takes_one,
+)
 from .inversion import invert
 from .parametrization import Parametrization
 from .placement import note_successors, undone_on_failure
@@ -104,6 +111,8 @@ def _check(
         )
     for i, link in enumerate(links):
         check_arguments(link, None, where)
+        if i:
+            check_takes_one(link, where)
         held = holder_of(link)
         part, home = held or (link, chain)
         others = [below for each in links[:i] for below in parts_of(each)]

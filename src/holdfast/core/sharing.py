@@ -74,11 +74,37 @@ def parts_of(map_: nn.Module) -> list[nn.Module]:
 def holder_of(map_: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
     """Return a part of a map that has state, and the chain that has it at any depth."""
     for part in filter(_has_tensors, parts_of(map_)):
-        home = _home(part)
-        links = [] if home is None else home._modules.values()
-        if home is not None and any(x is part for m in links for x in parts_of(m)):
+        home = _holding(part)
+        if home is not None:
             return part, home
     return None
+
+
+def _holding(part: nn.Module) -> nn.ModuleList | None:
+    """Return the chain that has a part of a map at any depth."""
+    home = _home(part)
+    links = [] if home is None else home._modules.values()
+    return home if any(x is part for m in links for x in parts_of(m)) else None
+
+
+def notes_in_use(map_: nn.Module) -> list[dict[str, object]]:
+    """Return the notes of those parts of a map that a chain has, to compare later."""
+    return [notes_of(x) if _holding(x) is not None else {} for x in parts_of(map_)]
+
+
+def notes_of(part: nn.Module) -> dict[str, object]:
+    """Return the plain attributes of a map, which `bind` may change: shapes, counts."""
+    return {
+        name: value
+        for name, value in vars(part).items()
+        if not name.startswith("_") and name != "training" and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | None)
 
 
 def _has_tensors(part: nn.Module) -> bool:

@@ -49,6 +49,10 @@ def positions(dim: Dims, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     dims = (dim,) if isinstance(dim, int) else dim
     found = tuple(sorted(axis(d, ndim) for d in dims))
+    if not found and ndim:
+        raise InvalidTensorError(
+            f"Expected at least one of {ndim} dimensions. Got {dim}. `None` means all."
+        )
     if len(set(found)) < len(found):
         raise InvalidTensorError(
             f"Expected each dimension once. Got {dim} for {ndim} dimensions."

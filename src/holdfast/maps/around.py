@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.calling import call
 from ..core.inversion import says_there_is_none
 from ..core.parametrization import Outside, Parametrization
-from ..core.sharing import parts_of
+from ..core.sharing import notes_of, parts_of
 from ..core.transaction import Snapshot
 from ..errors import NotInSetError, SharedMapError
 from ..sets.constraint import Constraint
@@ -147,6 +147,30 @@ def bind_inside(map_: Parametrization, weight: Tensor) -> None:
     map_.bind(weight)
     # `Orthogonal` has signs where torch looks for them, which it cannot do here
     map_._non_persistent_buffers_set = set()
+
+
+class Places:
+    """Binds the maps of a combinator, each in its place.
+
+    A map without tensors may have several; but not where it notes what it is bound to,
+    and that differs, as the shapes of two blocks.
+    """
+
+    def __init__(self, holder: Parametrization) -> None:
+        self._holder = holder
+        self._notes = dict[int, dict[str, object]]()
+
+    def bind(self, map_: Parametrization, weight: Tensor) -> None:
+        """Bind a map, or refuse it for a place that differs from another one."""
+        bind_inside(map_, weight)
+        for part in parts_of(map_):
+            if self._notes.setdefault(id(part), notes_of(part)) != notes_of(part):
+                raise SharedMapError(
+                    f"`{type(part).__name__}` notes the shape that it is bound to, so "
+                    "it cannot have two places of different shapes in "
+                    f"`{type(self._holder).__name__}`. Pass a copy: "
+                    "`copy.deepcopy(parametrization)`."
+                )
 
 
 def originals_of(map_: Parametrization, value: Tensor) -> Tensor | tuple[Tensor, ...]:

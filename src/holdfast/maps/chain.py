@@ -16,7 +16,7 @@ from ..core.parametrization import Outside, Parametrization, decays_through
 from ..errors import InvalidTensorError, NotInSetError
 from ..sets.constraint import Constraint, Shape, filled
 from ..sets.linear import Real
-from .around import bind_inside, hold, originals_near, without_trace
+from .around import Places, hold, originals_near, without_trace
 
 Originals = Tensor | tuple[Tensor, ...]
 
@@ -112,9 +112,10 @@ class Chain(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Bind each map to what it has to make, the last one to the weight."""
         value: Originals = weight
+        places = Places(self)
         for link in reversed(self.maps):
             made = as_tuple(value)[0]
-            bind_inside(link, made)
+            places.bind(link, made)
             value = without_trace(
                 link, lambda made=made, link=link: originals_near(link, made)
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints, transform_to
 from torch.distributions.transforms import ComposeTransform, Transform
 
+from ..core.checks import tensors_needed
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError
 from ..sets.constraint import Constraint
@@ -227,7 +228,8 @@ def to_torch(map_: Parametrization, event_dim: int = 2) -> Transform:
             matrices, 1 for vectors, 0 for maps of single entries.
 
     Raises:
-        InvalidTensorError: the map's domain is not the whole space.
+        InvalidTensorError: the map's domain is not the whole space, or it takes several
+            tensors.
 
     Example:
         >>> import torch
@@ -243,5 +245,11 @@ def to_torch(map_: Parametrization, event_dim: int = 2) -> Transform:
         raise InvalidTensorError(
             f"`{type(map_).__name__}` takes {map_.domain}, and a transform any tensor. "
             "Put a `Chain` of the map that leads there, and this one, in its place."
+        )
+    count = tensors_needed(map_)
+    if count > 1:
+        raise InvalidTensorError(
+            f"`{type(map_).__name__}` takes {count} tensors, and a transform one. "
+            "Register it on a module instead."
         )
     return _MapTransform(map_, event_dim)

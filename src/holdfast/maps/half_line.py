@@ -37,6 +37,12 @@ class OneSided(Parametrization):
     def bind(self, weight: Tensor) -> None:
         """Check the shapes, and that the weight is real."""
         check_bounds(weight, bound=self.bound, sign=self.sign)
+        bound = torch.as_tensor(self.bound)
+        if not bound.is_meta and not bool(torch.isfinite(bound).all()):
+            raise InvalidTensorError(
+                "Expected a finite `bound`. Got NaN or infinity: a weight without a "
+                "bound needs no map."
+            )
         signs = torch.as_tensor(self.sign)
         if not signs.is_meta and not bool((signs.sign() == signs).all()):
             raise InvalidTensorError(

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from ..core.calling import call
 from ..core.checks import as_tuple
 from ..core.parametrization import Parametrization, decays_through
-from ..errors import NotInSetError
+from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.factoring import Sizes, product_of
 from ..linalg.precision import full_precision
 from ..sets.constraint import Constraint
 from ..sets.linear import Real
 from ..sets.products import Concatenations, MatrixProducts
 from .around import (
-    bind_inside,
+    Places,
     hold,
     originals_near,
     originals_of,
@@ -68,6 +68,7 @@ class Several(Parametrization):
         """Bind each map to its part of the weight."""
         if not self.maps:
             raise ValueError(f"`{type(self).__name__}` takes at least one map.")
+        places = Places(self)
         for map_, part in zip(self.maps, self._split(weight), strict=True):
             if map_.domain.dim(part.shape) < part.numel():
                 raise NotInSetError(
@@ -75,7 +76,7 @@ class Several(Parametrization):
                     "does not stay there while it trains. Put a `Chain` of the map "
                     "that leads there, and this one, in its place."
                 )
-            bind_inside(map_, part)
+            places.bind(map_, part)
         self.counts = without_trace(self, lambda: self._counted(weight))
 
     def _counted(self, weight: Tensor) -> tuple[int, ...]:
@@ -90,6 +91,16 @@ class Several(Parametrization):
 
     def _shared(self, originals: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         """Return the originals of each map."""
+        if not self.counts:
+            raise InvalidTensorError(
+                f"How many tensors the maps of `{type(self).__name__}` take is known "
+                "when it is bound: register it, or call its `bind` with a weight."
+            )
+        if len(originals) != sum(self.counts):
+            raise InvalidTensorError(
+                f"`{type(self).__name__}` takes {sum(self.counts)} tensors, those of "
+                f"its maps. Got {len(originals)}. In a chain, put it first."
+            )
         ends = [sum(self.counts[: i + 1]) for i in range(len(self.counts))]
         pairs = zip(ends, self.counts, strict=True)
         return [originals[end - count : end] for end, count in pairs]

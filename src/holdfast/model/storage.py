@@ -29,6 +29,7 @@ from .workplace import SHARD, workplace
 
 _INDEX = ".index.json"
 _LARGEST_INDEX = 2**28  # bytes of JSON
+_UNKNOWN_TYPES = (torch.complex32, torch.complex128)
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -59,6 +60,7 @@ def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], header: str | None, limit: float
 ) -> list[Path]:
     """Write tensors and a header as one file, or as several with an index."""
+    _check_types(tensors)
     shards, index, old = _shards(tensors, limit), index_of(path), _named_by(path)
     with workplace(path) as place:
         if len(shards) < 2:
@@ -80,6 +82,16 @@ def write_tensors(
         place.put(index, lambda part: part.write_text(text, "utf-8"))
         _remove([path, *old, *place.left_behind(names)])
     return [*map(path.with_name, names), index]
+
+
+def _check_types(tensors: Mapping[str, Tensor]) -> None:
+    for key, tensor in tensors.items():
+        if tensor.dtype in _UNKNOWN_TYPES:
+            raise CheckpointError(
+                f"`{key}` is {tensor.dtype}, which safetensors files do not have. Save "
+                "it in complex64, or the state dict by `torch.save`, which has all "
+                "types, and parametrize the model before you load that."
+            )
 
 
 def _table(
