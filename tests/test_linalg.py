@@ -412,6 +412,37 @@ def test_matricize_puts_one_dimension_in_rows(dim):
 # ---- Precision and tolerance --------------------------------------------------------
 
 
+FACTORED = {  # what LAPACK has no kernels for in half types
+    "cayley_inverse": linalg.skew_exponential,
+    "decaying_powers": lambda X: X,
+    "decaying_powers_inverse": linalg.decaying_powers,
+    "nearest_rotation": lambda X: X,
+    "orthonormal_factors": lambda X: X,
+    "polar": lambda X: X,
+    "positive_qr": lambda X: X,
+    "reflectors": lambda X: X,
+    "signed_logarithm": linalg.skew_exponential,
+    "symmetric_logarithm": lambda X: X @ X.mT + torch.eye(4),
+    "triangular_factor": lambda X: X,
+    "unit_determinant": linalg.skew_exponential,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", FACTORED)
+def test_factors_of_half_types_are_computed_in_float32(name, dtype):
+    function = getattr(linalg, name)
+    X = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    X = X - X.mT if FACTORED[name] is linalg.skew_exponential else X
+    W = FACTORED[name](X / 2).to(dtype)
+    mine, wide = function(W), function(W.float())
+    if isinstance(wide, torch.Tensor):
+        mine, wide = (mine,), (wide,)
+    for a, b in zip(mine, wide, strict=True):
+        assert a.dtype in (dtype, torch.int8, torch.complex64)
+        assert torch.equal(a, b.to(a.dtype))
+
+
 @linalg.full_precision
 def product_and_type(X, Y):
     return X @ Y, torch.zeros((), dtype=X.dtype)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from .closed_form import Rule, Tensors, closed_form
 from .inverse import invert_accretive
+from .precision import full_precision
 from .products import add_product, add_to_diagonal
 from .structure import (
     difference,
@@ -223,6 +224,7 @@ def _signs_one_by_one(rest: Tensor) -> Tensor:
     return torch.stack(signs, -1).to(torch.int8)
 
 
+@full_precision
 def cayley_inverse(W: Tensor, signs: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return a skew A and signs D with ``cayley_transform(A) * D == W``.
 

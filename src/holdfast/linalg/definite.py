@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .exponential import exponential_derivative, matrix_exponential
-from .precision import double
+from .precision import double, full_precision
 from .structure import require_square
 from .tracing import traced
 
@@ -89,6 +89,7 @@ def _quotients(values: Tensor) -> Tensor:
     return larger.exp() * torch.where(apart, -torch.expm1(-gap) / gap, 1)
 
 
+@full_precision
 def symmetric_logarithm(W: Tensor, floor: float = 0.0) -> Tensor:
     r"""Return the symmetric logarithm of a symmetric positive definite matrix.
 

@@ -76,6 +76,7 @@ def spectral_split(W: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
     return [_cut(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
+@full_precision
 def orthonormal_factors(W: Tensor) -> list[Tensor]:
     r"""Return matrices Q with orthonormal columns that leave little of :math:`Q^H W`.
 

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from .closed_form import Tensors, closed_form
 from .orthonormal import positive_qr
+from .precision import full_precision
 
 
 class _Gram:
@@ -88,6 +89,7 @@ def semidefinite_factor(W: Tensor, rank: int, floor: float = 0.0) -> Tensor:
     return B.split([W.shape[-1] - rank, rank], -1)[1].flip(-1)
 
 
+@full_precision
 def triangular_factor(B: Tensor) -> Tensor:
     r"""Return the lower trapezoidal L with :math:`L L^H = B B^H`, as Cholesky's.
 

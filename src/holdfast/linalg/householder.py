@@ -33,7 +33,7 @@ from torch import Tensor
 from .closed_form import Tensors, closed_form
 from .orthonormal import polish
 from .portable import portable_upper_inverse
-from .precision import double
+from .precision import double, full_precision
 from .products import add_product, add_to_diagonal, scaled_product
 from .tracing import dual, exported_to_onnx, traced
 
@@ -211,6 +211,7 @@ def _upper_inverse(S: Tensor) -> Tensor:
     return torch.cat([upper, lower], -2)
 
 
+@full_precision
 def reflectors(W: Tensor) -> tuple[Tensor, Tensor]:
     """Return X and signs such that ``reflections(X) * signs`` is W made orthonormal.
 

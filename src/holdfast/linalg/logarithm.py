@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from .cayley import cayley_inverse
-from .precision import double
+from .precision import double, full_precision
 from .structure import require_square
 
 
+@full_precision
 def signed_logarithm(W: Tensor, signs: Tensor | None = None) -> tuple[Tensor, Tensor]:
     r"""Return a skew A and signs D with ``matrix_exponential(A) * D == W``.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .precision import full_precision
 from .products import add_product
 
 
@@ -24,6 +25,7 @@ def orthogonality(Q: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(Q.mH @ Q - identity) / max(1, k) ** 0.5
 
 
+@full_precision
 def positive_qr(W: Tensor) -> Tensor:
     """Return the factor Q of W = Q R with a positive diagonal of R.
 

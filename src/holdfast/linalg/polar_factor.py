@@ -21,6 +21,7 @@ from torch import Tensor
 from .closed_form import Tensors, closed_form
 from .lyapunov_equation import bound, lyapunov
 from .odd_polynomials import sign_schedule
+from .precision import full_precision
 from .products import add_product
 
 
@@ -63,6 +64,7 @@ def _derivative(kept: tuple[Tensor, ...], dW: Tensor) -> Tensor:
 _polar = closed_form(_Polar)
 
 
+@full_precision
 def polar(W: Tensor) -> Tensor:
     r"""Return the matrix with orthonormal columns nearest to W.
 
@@ -118,6 +120,7 @@ def polar_by_products(W: Tensor) -> Tensor:
     return add_product(Q, Q, add_product(R, R, R, alpha=3 / 8, beta=1 / 2))
 
 
+@full_precision
 def nearest_rotation(W: Tensor) -> Tensor:
     r"""Return the orthogonal matrix of determinant 1 nearest to a square real W.
 
@@ -146,6 +149,7 @@ def nearest_rotation(W: Tensor) -> Tensor:
     return torch.cat([U[..., :-1], last], -1) @ Vh
 
 
+@full_precision
 def unit_determinant(Q: Tensor) -> Tensor:
     r"""Return :math:`Q\, (\det Q)^{-1/n}`, which has determinant 1, for a unitary Q.
 

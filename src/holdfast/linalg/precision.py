@@ -111,7 +111,9 @@ def full_precision(
 
 
 def _cast(value: Any, before: tuple[torch.dtype, ...], after: torch.dtype) -> Any:  # noqa: ANN401
-    """Cast a tensor, or those of a tuple, if they have one of the given types."""
+    """Cast a tensor, or those of a tuple or list, that have one of the given types."""
+    if isinstance(value, list):
+        return [_cast(x, before, after) for x in value]
     if isinstance(value, tuple):
         return tuple(_cast(x, before, after) for x in value)
     if isinstance(value, Tensor) and value.dtype in before:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .precision import full_precision
 from .structure import require_square
 from .tracing import recorded
 
@@ -144,6 +145,7 @@ def decaying_exponentials_inverse(A: Tensor) -> Tensor:
     return _if_close(X, decaying_exponentials(X), A)
 
 
+@full_precision
 def decaying_powers(X: Tensor) -> Tensor:
     r"""Return :math:`W = (P + I - S)^{-1}(P - I + S)`, of spectral radius below 1.
 
@@ -162,6 +164,7 @@ def decaying_powers(X: Tensor) -> Tensor:
     return torch.linalg.solve_ex(P + M, P - M)[0]
 
 
+@full_precision
 def decaying_powers_inverse(W: Tensor) -> Tensor:
     """Return the ``X`` of which `decaying_powers` makes a matrix.
 
