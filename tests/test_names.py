@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -62,17 +63,23 @@ KERAS = ["MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"]
 NO_CONSTRAINTS = {"Constraint", "dependent_property", "is_dependent"}
 
 
+# Their names in `torch.nn.utils` are those of functions.
+OLDER = [
+    importlib.import_module(f"torch.nn.utils.{name}")
+    for name in ("weight_norm", "spectral_norm")
+]
+
+
 def torchs() -> list[str]:
     functions = [
         name
-        for module in (parametrize, parametrizations, prune)
+        for module in (parametrize, parametrizations, prune, *OLDER)
         for name, thing in vars(module).items()
         if callable(thing)
         and getattr(thing, "__module__", "") == module.__name__
         and name[0].islower()
     ]
-    asked = {"is_pruned", "remove", "type_before_parametrizations"}
-    known = {name for name in functions if not name.startswith("_")} - asked
+    known = {name for name in functions if not name.startswith("_")}
     return sorted(known | (set(constraints.__all__) - NO_CONSTRAINTS))
 
 
@@ -98,6 +105,7 @@ def test_no_name_of_theirs_is_missing(section, theirs):
 
 def test_the_list_of_torchs_names_is_not_empty_by_chance():
     assert {"orthogonal", "cached", "l1_unstructured", "simplex"} <= set(torchs())
+    assert {"remove", "is_pruned", "remove_weight_norm"} <= set(torchs())
     assert torch.__version__
 
 
@@ -111,6 +119,43 @@ def missing(names: list[str]) -> list[str]:
         for name in names
         if not hasattr(getattr(holdfast, name.split(".")[0]), name.split(".")[1])
     ]
+
+
+CONSTRAINTS = {
+    "greater_than": constraints.greater_than(1.0),
+    "greater_than_eq": constraints.greater_than_eq(1.0),
+    "less_than": constraints.less_than(1.0),
+    "interval": constraints.interval(0.0, 1.0),
+    "half_open_interval": constraints.half_open_interval(0.0, 1.0),
+    "integer_interval": constraints.integer_interval(0, 3),
+    "multinomial": constraints.multinomial(3),
+    "cat": constraints.cat([constraints.positive], 0, [2]),
+    "stack": constraints.stack([constraints.positive], 0),
+}
+
+
+def sets_of_constraints() -> list[tuple[str, str]]:
+    """Return each constraint of the table, and what is said of its set."""
+    table = SECTIONS["PyTorch"].partition("`torch.distributions.constraints`")[2]
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE)
+    pairs = [(name, said) for names, said in rows for name in names.split(", ")]
+    kinds = {"`independent`", "`MixtureSameFamilyConstraint`"}  # of any other one
+    return [(name.strip("`"), said) for name, said in pairs if name not in kinds]
+
+
+@pytest.mark.parametrize(("name", "said"), sets_of_constraints())
+def test_sets_from_torch_finds_the_set_of_the_table(name, said):
+    constraint = CONSTRAINTS.get(name) or getattr(constraints, name)
+    if said.startswith("none"):
+        with pytest.raises(ValueError, match="There is no set for"):
+            holdfast.sets.from_torch(constraint)
+    else:
+        found = holdfast.sets.from_torch(constraint)
+        assert f"`sets.{type(found).__name__}`" == said
+
+
+def test_the_table_of_constraints_is_read():
+    assert len(sets_of_constraints()) > 20
 
 
 def test_every_map_and_set_on_the_page_exists():
