@@ -1,6 +1,8 @@
 """The mathematics: pure functions of tensors, with batches in the leading dimensions.
 
-Nothing here keeps state, changes an argument or knows about modules.
+Nothing here changes an argument or knows about modules, and nothing is kept from one
+call to the next but constants. One thing beside its arguments decides what a function
+returns: within the context `tolerances.kept_in`, `tolerance` is that of another type.
 """
 
 from ..lazily import attach
