@@ -20,7 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
 import holdfast
-from holdfast import errors, linalg, maps
+from holdfast import errors, linalg, maps, sets
 from holdfast.linalg import chebyshev, moments, programs
 
 WIDE = {
@@ -907,3 +907,24 @@ def test_the_exponential_of_any_size_and_norm_is_orthogonal(n, seed, exponent):
     assert orthogonality(E) <= allowed
     assert distance(E, exact(A)) <= allowed
     assert distance(linalg.skew_exponential(-A), E.mT) <= 2 * allowed
+
+
+@pytest.mark.parametrize(
+    ("first", "reached", "other"),
+    [
+        (maps.Skew, sets.Stiefel, sets.SymmetricPositiveDefinite),
+        (maps.Symmetric, sets.SymmetricPositiveDefinite, sets.Stiefel),
+    ],
+)
+def test_the_codomain_is_what_the_map_before_leads_to(first, reached, other):
+    layer, map_ = torch.nn.Linear(4, 4), maps.MatrixExp()
+    assert isinstance(map_.codomain, sets.GeneralLinear)
+    holdfast.register_parametrization(layer, "weight", first())
+    holdfast.register_parametrization(layer, "weight", map_)
+    assert isinstance(map_.codomain, reached)
+    assert map_.codomain.contains(layer.weight)
+    (line,) = holdfast.report(layer).tensors
+    assert line.set == f"{reached.__name__}()"
+    layer.weight = reached().sample((4, 4))
+    with pytest.raises(errors.NotInSetError, match=f"not in {reached.__name__}"):
+        layer.weight = other().sample((4, 4))

@@ -15,6 +15,7 @@ from ..linalg.orthonormal import polish
 from ..linalg.precision import double, full_precision
 from ..linalg.structure import positive_signs, require_square
 from ..linalg.tracing import known_to_the_compiler
+from ..sets.constraint import Constraint
 from ..sets.definite import SymmetricPositiveDefinite
 from ..sets.invertible import GeneralLinear
 from ..sets.linear import SkewMatrices, SquareMatrices, SymmetricMatrices
@@ -24,6 +25,11 @@ _EXPONENTIALS = {
     "skew": skew_exponential,
     "symmetric": symmetric_exponential,
     "any": matrix_exponential,
+}
+_IMAGES: dict[str, Constraint] = {
+    "skew": Stiefel(),
+    "symmetric": SymmetricPositiveDefinite(),
+    "any": GeneralLinear(),
 }
 
 
@@ -38,7 +44,8 @@ class MatrixExp(Parametrization):
     definite ones. The right inverse is exact on both: every definite matrix has a
     symmetric logarithm, and assigning an orthogonal one chooses the buffer ``signs``
     such that it is reached, whatever its determinant and eigenvalues; training then
-    stays in its component. No other matrix can be assigned. After `Skew` it costs four
+    stays in its component. No other matrix can be assigned, and the codomain is that
+    set, once the map is registered after the other. After `Skew` it costs four
     products of size n up to a norm of two and one more for each doubling, the gradient
     seven and two more (fourteen and 27 where the host may not look at the norm, see
     `linalg.skew_exponential`); after `Symmetric`, one eigendecomposition; else, and if
@@ -65,7 +72,6 @@ class MatrixExp(Parametrization):
 
     signs: Tensor | None
     domain = SquareMatrices()
-    codomain = GeneralLinear()
     deterministic = True
     foreach = "stack"
     decays = False
@@ -73,6 +79,11 @@ class MatrixExp(Parametrization):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("signs", None)
+
+    @property
+    def codomain(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the map before this one leads to, if that is known; else GL(n)."""
+        return _IMAGES[self._given()]
 
     def bind(self, weight: Tensor) -> None:
         """Start with all signs +1."""
