@@ -1,11 +1,40 @@
-"""Norms of slices and rescaling to them, with finite values and slopes at zero."""
+r"""Norms of slices and rescaling to them, with finite values and slopes at zero.
+
+Note [Lengths and directions]
+    A slice V that is given the length g is :math:`W = g U`, :math:`U = V / \|V\|`. So
+
+    .. math::
+        dW = \frac{g}{\|V\|} (dV - U \langle U, dV \rangle) + U\, dg, \qquad
+        d\|V\| = \langle U, dV \rangle,
+
+    and g gets :math:`\langle U, G \rangle` of a gradient G of W. A slice of zeros
+    counts as one of norm 1 here. What belongs to a slice is told by the shape of g: the
+    dimensions in which that has one entry.
+
+    On the CPU torch has kernels that go over the tensor half as often, for slices along
+    the first or the last dimension. Zeros are NaN there, squares of large numbers are
+    infinite, and what torch derives from their derivative is wrong. Hence they are used
+    for norms that the host has looked at, and where nothing is differentiated again.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-from .tracing import dual, traced
+from .closed_form import Tensors, closed_form
+from .precision import double, full_precision
+from .tracing import dual, traced, weight_norm, weight_norm_backward
+
+# Norms whose squares, and the squares of what adds up to them, single precision has.
+_USUAL = (1e-12, 1e18)
+
+# What torch's kernels are good for; to one slice torch gives one thread.
+_KERNEL_TYPES = (torch.float32, torch.float64)
+_SMALL = 1 << 15
 
 
 def axis(dim: int, ndim: int) -> int:
@@ -36,28 +65,16 @@ def norm_except(V: Tensor, dim: int | None) -> Tensor:
         tensor([[5.],
                 [0.]])
     """
-    squares = _squares_except(V, dim)
-    if not (torch.is_grad_enabled() or traced(V) or dual()):
-        return squares.sqrt()  # there is no slope to keep finite
-    zero = squares == 0
-    return squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
-
-
-def _squares_except(V: Tensor, dim: int | None) -> Tensor:
-    """Return the sum of squares over all dimensions but ``dim``."""
-    squares = (V * V.conj()).real if V.is_complex() else V * V
-    if dim is None:
-        return squares.sum()
-    if V.ndim == 1:
-        return squares
-    kept = axis(dim, V.ndim)
-    return squares.sum([d for d in range(V.ndim) if d != kept], keepdim=True)
+    like = V.real.new_zeros(()).expand(_shape_of_norms(V, dim))
+    norm = _norm(V, like)
+    return norm.reshape(()) if dim is None else norm
 
 
 def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
     """Return V with its slices along ``dim`` rescaled to ``length``; zero stays zero.
 
-    A slice that is zero counts as one of norm 1, which gives it a finite slope.
+    A slice that is zero counts as one of norm 1, which gives it a finite slope. See
+    Note [Lengths and directions].
 
     Example:
         >>> import torch
@@ -66,9 +83,10 @@ def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
         tensor([[6., 8.],
                 [0., 0.]])
     """
-    squares = _squares_except(V, dim)
-    # a quotient, which is exactly 1 where the length is the norm
-    return V * (length / squares.masked_fill(squares == 0, 1).sqrt())
+    shape = _shape_of_norms(V, dim)
+    g = length if length.shape == shape else length.expand(shape)
+    W = _by_kernel(V, g)
+    return _by_rule(V, g) if W is None else W
 
 
 def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:
@@ -80,3 +98,190 @@ def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:
         tensor([0., 0.])
     """
     return W / torch.where(norm.abs() > eps, norm, 1)
+
+
+def usual(norms: Tensor) -> bool:
+    """Tell whether single precision has the squares of all norms; the host looks.
+
+    Example:
+        >>> import torch
+        >>> usual(torch.tensor([0.1, 3.0])), usual(torch.tensor([0.0, 3.0]))
+        (True, False)
+    """
+    least, most = torch.aminmax(norms)
+    return _USUAL[0] < least.item() and most.item() < _USUAL[1]
+
+
+def _shape_of_norms(V: Tensor, dim: int | None) -> torch.Size:
+    """Return the shape of V with one entry in each dimension but ``dim``."""
+    shape = [1] * V.ndim
+    if dim is not None:
+        kept = axis(dim, V.ndim)
+        shape[kept] = V.shape[kept]
+    return torch.Size(shape)
+
+
+def _norms(V: Tensor, like: Tensor) -> Tensor:
+    """Return the norms of slices, of a shape like theirs; those too small are zero."""
+    norm = None
+    if _kernel_takes(V, like):
+        norm = weight_norm(V, torch.ones(like.shape, dtype=V.dtype))[1]
+    elif V.is_cpu and not traced(V) and like.numel():
+        norm = _norms_as_is(V, like)
+    if norm is not None and usual(norm):
+        return norm
+    norm = _norms_as_is(double(V), like).to(V.real.dtype)
+    return norm.masked_fill(norm < torch.finfo(norm.dtype).tiny, 0)
+
+
+def _norms_as_is(V: Tensor, like: Tensor) -> Tensor:
+    """Return the norms of slices in the precision that they are in."""
+    dims = [dim for dim, size in enumerate(like.shape) if size == 1]
+    if dims and dims[0] == V.ndim - len(dims):
+        return torch.linalg.vector_norm(V, dim=dims, keepdim=True)
+    return _sum_like((V * V.conj()).real if V.is_complex() else V * V, like).sqrt()
+
+
+def _sum_like(X: Tensor, like: Tensor) -> Tensor:
+    """Sum a tensor to the shape of another one, dimensions side by side at once.
+
+    Over the first and the last dimensions at once it takes torch eight times as long.
+    """
+    run: list[int] = []
+    for dim, size in enumerate(like.shape):
+        if size == 1:
+            run.append(dim)
+        elif run:
+            X, run = X.sum(run, keepdim=True), []
+    return X.sum(run, keepdim=True) if run else X
+
+
+def _kernel_takes(V: Tensor, g: Tensor) -> bool:
+    """Tell whether torch's kernels take slices of such lengths."""
+    count, ndim = g.numel(), V.ndim
+    if count == 1:
+        if V.numel() > _SMALL:
+            return False
+    elif ndim < 2 or (count != g.shape[0] and count != g.shape[-1]):
+        return False
+    return (
+        V.dtype in _KERNEL_TYPES
+        and g.dtype is V.dtype
+        and V.is_cpu
+        and V.is_contiguous()
+        and count > 0
+        and V.numel() > 0
+        and not traced(V)
+    )
+
+
+def _by_kernel(V: Tensor, g: Tensor) -> Tensor | None:
+    """Return the rescaled slices if torch's kernels are good for them."""
+    if not _kernel_takes(V, g) or dual():
+        return None
+    if torch.is_grad_enabled() and (V.requires_grad or g.requires_grad):
+        return _apply_kernel(V, g)  # pyright: ignore[reportReturnType]
+    W, norm = weight_norm(V, g)
+    return W if usual(norm) else None
+
+
+class _Kernel(Function):
+    """Slices of lengths g by torch's kernels; None if some norm is not usual."""
+
+    @staticmethod
+    def forward(ctx: Any, V: Tensor, g: Tensor) -> Tensor | None:  # noqa: ANN401
+        W, norm = weight_norm(V, g)
+        if not usual(norm):
+            return None
+        ctx.save_for_backward(V, g, norm)
+        return W
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> Tensors:  # noqa: ANN401
+        V, g, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            norm = _norm(V, g)
+        elif not (traced(G) or dual()):
+            return weight_norm_backward(G, V, g, norm)
+        return _Rescaled.vjp((V, g, norm), None, G, None)
+
+
+# without what Python does in front of it, which takes as long as a small kernel
+_apply_kernel = super(Function, _Kernel).apply  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@full_precision
+def _by_rule(V: Tensor, g: Tensor) -> Tensor:
+    return _rescaled(V, g)
+
+
+def _inverse(norm: Tensor, at_zero: float) -> Tensor:
+    zero = norm == 0
+    return norm.masked_fill(zero, 1).reciprocal().masked_fill(zero, at_zero)
+
+
+def _inner(U: Tensor, V: Tensor, like: Tensor) -> Tensor:
+    """Return the real inner products of slices, in the shape of a tensor."""
+    product = (U.conj() * V).real if U.is_complex() else U * V
+    return _sum_like(product, like)
+
+
+class _Norm:
+    """The norms of slices, of the shape of ``like``."""
+
+    @staticmethod
+    def forward(V: Tensor, like: Tensor) -> tuple[Tensor]:
+        return (_norms(V, like),)
+
+    @staticmethod
+    def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
+        return inputs[0], outputs[0]
+
+    @staticmethod
+    def vjp(kept: Any, needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
+        V, norm = kept
+        return V * (_inverse(norm, 0) * G), None
+
+    @staticmethod
+    def jvp(kept: Any, dV: Tensor, _: Tensor | None) -> Tensors:  # noqa: ANN401
+        V, norm = kept
+        return (_inner(V * _inverse(norm, 0), dV, norm),)
+
+
+class _Rescaled:
+    """Slices of V of the lengths g, and behind them their norms."""
+
+    @staticmethod
+    def forward(V: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        norm = _norms(V, g)
+        # a quotient, which is exactly 1 where the length is the norm
+        return V * (g / norm.masked_fill(norm == 0, 1)), norm
+
+    @staticmethod
+    def keep(inputs: Any, outputs: Any) -> Tensors:  # noqa: ANN401
+        return *inputs, outputs[1]
+
+    @staticmethod
+    def vjp(kept: Any, needs: Any, G: Tensor, dnorm: Tensor | None) -> Tensors:  # noqa: ANN401
+        V, g, norm = kept
+        inverse = _inverse(norm, 1)
+        U = V * inverse
+        inner = _inner(U, G, g)
+        gradient = (g * inverse) * (G - inner * U)
+        if dnorm is not None:
+            gradient = gradient + V * (_inverse(norm, 0) * dnorm)
+        return gradient, inner
+
+    @staticmethod
+    def jvp(kept: Any, dV: Tensor | None, dg: Tensor | None) -> Tensors:  # noqa: ANN401
+        V, g, norm = kept
+        inverse = _inverse(norm, 1)
+        U = V * inverse
+        dV = torch.zeros_like(V) if dV is None else dV
+        dg = torch.zeros_like(g) if dg is None else dg
+        inner = _inner(U, dV, g)
+        return (g * inverse) * (dV - inner * U) + U * dg, inner
+
+
+_norm = closed_form(_Norm)
+_rescaled = closed_form(_Rescaled)

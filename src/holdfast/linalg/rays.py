@@ -28,12 +28,9 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from .closed_form import Rule, Tensors, closed_form
-from .norms import axis
+from .norms import axis, usual
 from .precision import double
 from .tracing import traced
-
-# Norms whose squares, and the squares of what adds up to them, single precision has.
-_USUAL = (1e-12, 1e18)
 
 Dims = int | tuple[int, ...] | None
 
@@ -209,8 +206,7 @@ def _usual_norms(V: Tensor) -> Tensor | None:
     if V.device.type != "cpu" or traced(V) or V.numel() == 0:
         return None
     norm = torch.linalg.vector_norm(V, dim=-1, keepdim=True)
-    least, most = torch.aminmax(norm)
-    return norm if _USUAL[0] < least.item() and most.item() < _USUAL[1] else None
+    return norm if usual(norm) else None
 
 
 class _IntoBall(_AlongRays):

@@ -70,7 +70,6 @@ class WeightNorm(Parametrization):
         if self.dim is not None:
             axis(self.dim, weight.ndim)
 
-    @full_precision
     def forward(self, g: Tensor, V: Tensor) -> Tensor:
         """Return the slices of ``V`` with the lengths ``g``."""
         return rescale(V, g, self.dim)
