@@ -27,7 +27,7 @@ from torch.autograd import Function
 
 from .closed_form import Tensors, closed_form
 from .precision import double, full_precision
-from .tracing import dual, traced, weight_norm, weight_norm_backward
+from .tracing import dual, traced, transforming, weight_norm, weight_norm_backward
 
 # Norms whose squares, and the squares of what adds up to them, single precision has.
 _USUAL = (1e-12, 1e18)
@@ -160,7 +160,7 @@ def _kernel_takes(V: Tensor, g: Tensor) -> bool:
     """Tell whether torch's kernels take slices of such lengths."""
     count, ndim = g.numel(), V.ndim
     if count == 1:
-        if V.numel() > _SMALL:
+        if V.numel() > _SMALL and torch.get_num_threads() > 1:
             return False
     elif ndim < 2 or (count != g.shape[0] and count != g.shape[-1]):
         return False
@@ -201,7 +201,7 @@ class _Kernel(Function):
         V, g, norm = ctx.saved_tensors
         if torch.is_grad_enabled():
             norm = _norm(V, g)
-        elif not (traced(G) or dual()):
+        elif type(G) is Tensor and not (transforming() or dual()):
             return weight_norm_backward(G, V, g, norm)
         return _Rescaled.vjp((V, g, norm), None, G, None)
 

@@ -23,6 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+_weight_norm = torch._weight_norm_interface  # pyright: ignore[reportPrivateImportUsage]
+_weight_norm_backward = torch.ops.aten._weight_norm_interface_backward.default
+
 Method = TypeVar("Method", bound=Callable[..., object])
 
 
@@ -140,11 +143,10 @@ def weight_norm(V: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         >>> weight_norm(V, g)
         (tensor([[6., 8.]]), tensor([[5.]]))
     """
-    kernel = torch._weight_norm_interface  # pyright: ignore[reportPrivateImportUsage]
     if g.numel() == 1:
-        W, norm = kernel(V.view(1, -1), g.view(1, 1), 0)
+        W, norm = _weight_norm(V.view(1, -1), g.view(1, 1), 0)
         return W.view(V.shape), norm.view(g.shape)
-    return kernel(V, g.contiguous(), _dim(g))
+    return _weight_norm(V, g.contiguous(), _dim(g))
 
 
 def weight_norm_backward(
@@ -158,14 +160,13 @@ def weight_norm_backward(
         >>> weight_norm_backward(torch.ones_like(W), V, g, norm)
         (tensor([[ 0.3200, -0.2400]]), tensor([[1.4000]]))
     """
-    kernel = torch.ops.aten._weight_norm_interface_backward.default
     G = G.contiguous()
     if g.numel() == 1:
         rows, one = (1, -1), (1, 1)
         views = G.view(rows), V.view(rows), g.view(one), norm.view(one)
-        dV, dg = kernel(*views, 0)
+        dV, dg = _weight_norm_backward(*views, 0)
         return dV.view(V.shape), dg.view(g.shape)
-    return kernel(G, V, g.contiguous(), norm, _dim(g))
+    return _weight_norm_backward(G, V, g.contiguous(), norm, _dim(g))
 
 
 def _dim(g: Tensor) -> int:
