@@ -10,11 +10,6 @@ Note [Lengths and directions]
     and g gets :math:`\langle U, G \rangle` of a gradient G of W. A slice of zeros
     counts as one of norm 1 here. What belongs to a slice is told by the shape of g: the
     dimensions in which that has one entry.
-
-    On the CPU torch has kernels that go over the tensor half as often, for slices along
-    the first or the last dimension. Zeros are NaN there, squares of large numbers are
-    infinite, and what torch derives from their derivative is wrong. Hence they are used
-    for norms that the host has looked at, and where nothing is differentiated again.
 """
 
 from __future__ import annotations
@@ -26,15 +21,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .closed_form import Tensors, closed_form
+from .kernels import checked, kernel_takes, usual, weight_norm, weight_norm_backward
 from .precision import double, full_precision
-from .tracing import dual, traced, transforming, weight_norm, weight_norm_backward
-
-# Norms whose squares, and the squares of what adds up to them, single precision has.
-_USUAL = (1e-12, 1e18)
-
-# What torch's kernels are good for; to one slice torch gives one thread.
-_KERNEL_TYPES = (torch.float32, torch.float64)
-_SMALL = 1 << 15
+from .tracing import dual, traced, transforming
 
 
 def axis(dim: int, ndim: int) -> int:
@@ -100,18 +89,6 @@ def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:
     return W / torch.where(norm.abs() > eps, norm, 1)
 
 
-def usual(norms: Tensor) -> bool:
-    """Tell whether single precision has the squares of all norms; the host looks.
-
-    Example:
-        >>> import torch
-        >>> usual(torch.tensor([0.1, 3.0])), usual(torch.tensor([0.0, 3.0]))
-        (True, False)
-    """
-    least, most = torch.aminmax(norms)
-    return _USUAL[0] < least.item() and most.item() < _USUAL[1]
-
-
 def _shape_of_norms(V: Tensor, dim: int | None) -> torch.Size:
     """Return the shape of V with one entry in each dimension but ``dim``."""
     shape = [1] * V.ndim
@@ -123,23 +100,25 @@ def _shape_of_norms(V: Tensor, dim: int | None) -> torch.Size:
 
 def _norms(V: Tensor, like: Tensor) -> Tensor:
     """Return the norms of slices, of a shape like theirs; those too small are zero."""
-    norm = None
-    if _kernel_takes(V, like):
-        norm = weight_norm(V, torch.ones(like.shape, dtype=V.dtype))[1]
-    elif V.is_cpu and not traced(V) and like.numel():
+    found = checked(V, torch.ones(like.shape, dtype=V.dtype, device=V.device))
+    if found is not None:
+        return found[1]
+    if V.is_cpu and not traced(V) and like.numel():
         norm = _norms_as_is(V, like)
-    if norm is not None and usual(norm):
-        return norm
+        if usual(norm):
+            return norm
     norm = _norms_as_is(double(V), like).to(V.real.dtype)
     return norm.masked_fill(norm < torch.finfo(norm.dtype).tiny, 0)
 
 
 def _norms_as_is(V: Tensor, like: Tensor) -> Tensor:
     """Return the norms of slices in the precision that they are in."""
+    if V.is_complex():  # of these torch takes 25 times as long
+        return _sum_like((V * V.conj()).real, like).sqrt()
     dims = [dim for dim, size in enumerate(like.shape) if size == 1]
     if dims and dims[0] == V.ndim - len(dims):
         return torch.linalg.vector_norm(V, dim=dims, keepdim=True)
-    return _sum_like((V * V.conj()).real if V.is_complex() else V * V, like).sqrt()
+    return _sum_like(V * V, like).sqrt()
 
 
 def _sum_like(X: Tensor, like: Tensor) -> Tensor:
@@ -156,33 +135,14 @@ def _sum_like(X: Tensor, like: Tensor) -> Tensor:
     return X.sum(run, keepdim=True) if run else X
 
 
-def _kernel_takes(V: Tensor, g: Tensor) -> bool:
-    """Tell whether torch's kernels take slices of such lengths."""
-    count, ndim = g.numel(), V.ndim
-    if count == 1:
-        if V.numel() > _SMALL and torch.get_num_threads() > 1:
-            return False
-    elif ndim < 2 or (count != g.shape[0] and count != g.shape[-1]):
-        return False
-    return (
-        V.dtype in _KERNEL_TYPES
-        and g.dtype is V.dtype
-        and V.is_cpu
-        and V.is_contiguous()
-        and count > 0
-        and V.numel() > 0
-        and not traced(V)
-    )
-
-
 def _by_kernel(V: Tensor, g: Tensor) -> Tensor | None:
     """Return the rescaled slices if torch's kernels are good for them."""
-    if not _kernel_takes(V, g) or dual():
+    if dual():
         return None
     if torch.is_grad_enabled() and (V.requires_grad or g.requires_grad):
-        return _apply_kernel(V, g)  # pyright: ignore[reportReturnType]
-    W, norm = weight_norm(V, g)
-    return W if usual(norm) else None
+        return _apply_kernel(V, g) if kernel_takes(V, g) else None  # pyright: ignore[reportReturnType]
+    found = checked(V, g)
+    return None if found is None else found[0]
 
 
 class _Kernel(Function):
@@ -199,11 +159,17 @@ class _Kernel(Function):
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Tensors:  # noqa: ANN401
         V, g, norm = ctx.saved_tensors
+        if _ordinary(G):
+            return weight_norm_backward(G, V, g, norm)
         if torch.is_grad_enabled():
             norm = _norm(V, g)
-        elif type(G) is Tensor and not (transforming() or dual()):
-            return weight_norm_backward(G, V, g, norm)
         return _Rescaled.vjp((V, g, norm), None, G, None)
+
+
+def _ordinary(G: Tensor) -> bool:
+    """Tell whether what is made of a gradient will not be differentiated or mapped."""
+    recorded = torch.is_grad_enabled() or transforming() or dual()
+    return type(G) is Tensor and not recorded
 
 
 # without what Python does in front of it, which takes as long as a small kernel
@@ -253,6 +219,9 @@ class _Rescaled:
 
     @staticmethod
     def forward(V: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        found = checked(V, g)
+        if found is not None:
+            return found
         norm = _norms(V, g)
         # a quotient, which is exactly 1 where the length is the norm
         return V * (g / norm.masked_fill(norm == 0, 1)), norm
@@ -264,6 +233,8 @@ class _Rescaled:
     @staticmethod
     def vjp(kept: Any, needs: Any, G: Tensor, dnorm: Tensor | None) -> Tensors:  # noqa: ANN401
         V, g, norm = kept
+        if dnorm is None and _ordinary(G) and kernel_takes(V, g) and usual(norm):
+            return weight_norm_backward(G, V, g, norm)
         inverse = _inverse(norm, 1)
         U = V * inverse
         inner = _inner(U, G, g)

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from .closed_form import Rule, Tensors, closed_form
-from .norms import axis, usual
+from .kernels import usual
+from .norms import axis
 from .precision import double
 from .tracing import traced
 

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-_weight_norm = torch._weight_norm_interface  # pyright: ignore[reportPrivateImportUsage]
-_weight_norm_backward = torch.ops.aten._weight_norm_interface_backward.default
+# see Note [Kernels of weight norm] in `linalg/kernels.py`
+weight_norm_interface = torch._weight_norm_interface  # pyright: ignore[reportPrivateImportUsage]
+weight_norm_interface_backward = torch.ops.aten._weight_norm_interface_backward.default
 
 Method = TypeVar("Method", bound=Callable[..., object])
 
@@ -130,44 +131,3 @@ def forward_mode() -> AbstractContextManager[object]:
         tensor([2.])
     """
     return forward_ad._set_fwd_grad_enabled(True)
-
-
-def weight_norm(V: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slices of lengths g and their former norms, by a kernel of torch's.
-
-    V is contiguous, and its slices lie along the first or the last dimension, or it is
-    one slice; see Note [Lengths and directions].
-
-    Example:
-        >>> V, g = torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]])
-        >>> weight_norm(V, g)
-        (tensor([[6., 8.]]), tensor([[5.]]))
-    """
-    if g.numel() == 1:
-        W, norm = _weight_norm(V.view(1, -1), g.view(1, 1), 0)
-        return W.view(V.shape), norm.view(g.shape)
-    return _weight_norm(V, g.contiguous(), _dim(g))
-
-
-def weight_norm_backward(
-    G: Tensor, V: Tensor, g: Tensor, norm: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of directions and lengths, by a kernel of torch's.
-
-    Example:
-        >>> V, g = torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]])
-        >>> W, norm = weight_norm(V, g)
-        >>> weight_norm_backward(torch.ones_like(W), V, g, norm)
-        (tensor([[ 0.3200, -0.2400]]), tensor([[1.4000]]))
-    """
-    G = G.contiguous()
-    if g.numel() == 1:
-        rows, one = (1, -1), (1, 1)
-        views = G.view(rows), V.view(rows), g.view(one), norm.view(one)
-        dV, dg = _weight_norm_backward(*views, 0)
-        return dV.view(V.shape), dg.view(g.shape)
-    return _weight_norm_backward(G, V, g.contiguous(), norm, _dim(g))
-
-
-def _dim(g: Tensor) -> int:
-    return 0 if g.shape[0] > 1 else g.ndim - 1
