@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch.autograd import forward_ad
 from torch.testing import assert_close
 
 from holdfast import errors, linalg
@@ -376,6 +377,89 @@ def test_N2_values_and_derivatives_are_finite_at_zero(dim, dtype):
 def test_N2_negative_control_torch_has_nan_there():
     V, g = torch.zeros(2, 2), torch.ones(2, 1)
     assert bool(torch._weight_norm(V, g, 0).isnan().all())
+
+
+def lengths_of(V, dim):
+    return torch.randn_like(linalg.norm_except(V, dim).real).requires_grad_()
+
+
+@KINDS
+@pytest.mark.parametrize("dim", [0, 1, 2, None])
+def test_rescaling_has_all_derivatives_by_kernels_and_without(dim, dtype):
+    V = normal(3, 2, 4, dtype=dtype).requires_grad_()
+    pair = V, lengths_of(V.detach(), dim)
+
+    def rescaled(V, g):
+        return linalg.rescale(V, g, dim)
+
+    assert torch.autograd.gradcheck(
+        rescaled, pair, check_forward_ad=True, check_batched_grad=True
+    )
+    assert torch.autograd.gradgradcheck(rescaled, pair, check_fwd_over_rev=True)
+
+
+def test_negative_control_what_torch_derives_from_its_kernels_derivative_is_wrong():
+    V = normal(3, 4).requires_grad_()
+    pair = V, lengths_of(V.detach(), 0)
+    assert torch.autograd.gradgradcheck(lambda V, g: linalg.rescale(V, g, 0), pair)
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        torch.autograd.gradgradcheck(lambda V, g: torch._weight_norm(V, g, 0), pair)
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e-13, 1e17, 1e19, 1e30])
+def test_rescaling_is_right_for_slices_of_any_size(size, dim):
+    V = torch.randn(4, 50)
+    V = size * (V.mT.contiguous() if dim == 1 else V)
+    pair = V.requires_grad_(), lengths_of(V.detach(), dim)
+    wide = [x.detach().double().requires_grad_() for x in pair]
+    G = torch.randn_like(V)
+    value, expected = linalg.rescale(*pair, dim), linalg.rescale(*wide, dim)
+    assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+    slopes = torch.autograd.grad(value, pair, G)
+    expected = torch.autograd.grad(expected, wide, G.double())
+    assert_close(slopes[0].double() * size, expected[0] * size, rtol=1e-4, atol=1e-5)
+    assert_close(slopes[1].double(), expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_negative_control_the_squares_of_torchs_kernel_overflow():
+    V, g = torch.full((1, 4), 1e30), torch.ones(1, 1)
+    assert_close(linalg.rescale(V, g, 0), torch.full((1, 4), 0.5))
+    assert not bool(torch._weight_norm(V, g, 0).any())
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, None])
+@pytest.mark.parametrize("size", [1.0, 0.0, 1e30])
+def test_a_rescaled_tensor_has_the_same_bits_in_every_grad_mode(size, dim):
+    V = torch.randn(5, 3, 4)
+    V[0] *= size
+    pair = V.requires_grad_(), lengths_of(V.detach(), dim)
+    value = linalg.rescale(*pair, dim)
+    with torch.no_grad():
+        assert torch.equal(linalg.rescale(*pair, dim), value)
+    with torch.inference_mode():
+        assert torch.equal(linalg.rescale(*pair, dim), value)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(V.detach(), torch.ones_like(V))
+        value_of_dual = linalg.rescale(dual, pair[1].detach(), dim)
+        assert torch.equal(forward_ad.unpack_dual(value_of_dual).primal, value)
+    for i in (0, 1):  # one of the two frozen
+        some = [x.detach().requires_grad_(j == i) for j, x in enumerate(pair)]
+        alone = linalg.rescale(*some, dim)
+        assert torch.equal(alone, value)
+        assert torch.equal(
+            torch.autograd.grad(alone.sum(), some[i])[0],
+            torch.autograd.grad(value.sum(), pair[i], retain_graph=True)[0],
+        )
+
+
+def test_lengths_that_do_not_belong_to_the_slices_never_reach_a_kernel():
+    V = torch.randn(3, 3)
+    assert_close(linalg.rescale(V, torch.tensor(2.0), 0).norm(dim=1), 2 * torch.ones(3))
+    with pytest.raises(RuntimeError, match="expand"):
+        linalg.rescale(V, torch.ones(1, 3), 0)
+    with pytest.raises(RuntimeError, match="expand"):
+        linalg.rescale(V, torch.ones(2, 1), 0)
 
 
 # ---- Power iteration ----------------------------------------------------------------
