@@ -1717,3 +1717,13 @@ def test_A8_tensors_made_in_inference_mode_are_parametrized():
     with torch.inference_mode():
         layer = holdfast.spectral_norm(nn.Linear(3, 3))
         assert torch.linalg.matrix_norm(layer.weight, 2) < 1.1
+
+
+@pytest.mark.parametrize("name", ["matrix_exp", "cayley", "householder", None])
+def test_A8_what_was_assigned_in_inference_mode_is_trained(name):
+    layer = holdfast.orthogonal(nn.Linear(4, 3), orthogonal_map=name)
+    with torch.inference_mode():
+        layer.weight = torch.eye(3, 4)
+    assert_close(layer.weight.detach(), torch.eye(3, 4))
+    (layer.weight[:, :3] * torch.arange(9.0).view(3, 3)).sum().backward()
+    assert layer.parametrizations.weight.original.grad.any()

@@ -23,6 +23,7 @@ from .checks import (
     check_registered,
     explained,
 )
+from .entry import trackable
 from .epoch import EpochList
 from .inversion import bind_again, invert
 from .parametrization import Outside, Parametrization
@@ -242,7 +243,8 @@ class ParametrizationList(EpochList):
         """
         self.look()
         try:
-            with Snapshot(self._modules.values()), torch.no_grad():
+            # bases made in inference mode could not be trained
+            with trackable(), Snapshot(self._modules.values()), torch.no_grad():
                 for original, tensor in self.inverted(value, where):
                     write(original, tensor)
             self.__dict__["_emptied"] = False
