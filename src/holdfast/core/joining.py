@@ -165,7 +165,12 @@ def _joint(
         raise InvalidTensorError(
             f"`{where}`: expected two or more names, each once. Got {names}."
         )
-    if name in names or hasattr(module, name):
+    if not name or "." in name:
+        raise InvalidTensorError(
+            f"`{where}`: expected a name without dots, as state dicts need. "
+            f"Got {name!r:.80}."
+        )
+    if name in names or name == "parametrizations" or hasattr(module, name):
         raise InvalidTensorError(f"`{where}`: the module has a `{name}` already.")
     first = parts[0]
     if not -first.ndim <= dim < first.ndim:
