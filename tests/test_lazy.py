@@ -355,3 +355,28 @@ def test_L1_moving_a_model_that_has_values_starts_nothing_anew():
     layer.double().float()
     layer.load_state_dict(holdfast.plain_state_dict(layer))
     assert_close(layer.parametrizations.weight[0]._u, u)
+
+
+def lazy_weight_norm() -> nn.Module:
+    return nn.Sequential(nn.ReLU(), holdfast.weight_norm(nn.LazyLinear(3)))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: holdfast.parameter_groups(model, weight_decay=0.1),
+        lambda model: holdfast.writable(model).__enter__(),
+    ],
+)
+def test_L1_what_needs_the_shapes_asks_for_a_batch_by_name(use):
+    model = lazy_weight_norm()
+    with pytest.raises(errors.InvalidTensorError, match=r"`1\.weight`.*Run a batch"):
+        use(model)
+    model(torch.randn(2, 5))
+    assert holdfast.is_parametrized(model[1], "weight")
+    use(model)
+
+
+def test_L1_lazy_tensors_that_stay_plain_may_be_grouped():
+    first, second = holdfast.parameter_groups(nn.LazyLinear(3), weight_decay=0.1)
+    assert (len(first["params"]), len(second["params"])) == (2, 0)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
 from torch import nn
 
-from ..errors import path_of
+from ..errors import InvalidTensorError, path_of
 from .refinement import refine_hook
 
 P = ParamSpec("P")
@@ -71,8 +71,29 @@ def defer(module: nn.Module, name: str, step: Step) -> nn.Module:
 
 def is_awaited(module: nn.Module, name: str) -> bool:
     """Tell whether a step waits for a tensor."""
+    return name in awaited(module)
+
+
+def refuse_lazy(model: nn.Module, names: Callable[[nn.Module], Iterable[str]]) -> None:
+    """Refuse a model where one of these tensors has no shape yet."""
+    for prefix, module in model.named_modules():
+        for name in names(module):
+            if is_uninitialized(module, name):
+                raise InvalidTensorError(
+                    f"`{prefix}{prefix and '.'}{name}` is not initialized yet. Run a "
+                    "batch through the model first."
+                )
+
+
+def awaited(module: nn.Module) -> list[str]:
+    """Return the names of the tensors that steps wait for."""
     hook = _waiting(module)
-    return hook is not None and any(waited == name for waited, _ in hook.steps)
+    return [] if hook is None else [name for name, _ in hook.steps]
+
+
+def own_tensors(module: nn.Module) -> list[str]:
+    """Return the names of the parameters and the buffers of a module itself."""
+    return [*module._parameters, *module._buffers]
 
 
 def _waiting(module: nn.Module) -> Deferred | None:

@@ -7,6 +7,7 @@ import contextlib
 from torch import nn
 
 from .aside import put_back, set_aside
+from .deferral import own_tensors, refuse_lazy
 from .sources import hosts_below
 from .transaction import Snapshot
 
@@ -28,6 +29,7 @@ class writable(contextlib.ContextDecorator):
         *modules: the modules, with all below them.
 
     Raises:
+        InvalidTensorError: a tensor of a lazy module has no shape yet.
         NotInSetError: a written value is not in the set that its maps reach, and the
             policy is "error".
         NoRightInverseError: one of its maps has no right inverse.
@@ -55,6 +57,8 @@ class writable(contextlib.ContextDecorator):
 
     def __enter__(self) -> None:
         """Make the modules plain, and note what they are."""
+        for module in self.modules:
+            refuse_lazy(module, own_tensors)
         hosts = {id(m): m for module in self.modules for m in hosts_below(module)}
         plain = set_aside(hosts.values())
         snapshot = Snapshot(self.modules)

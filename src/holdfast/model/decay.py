@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.chain import ParametrizationList
+from ..core.deferral import awaited, refuse_lazy
 from ..core.parametrization import decays_through
 from .optim import chains_moved_by
 
@@ -30,6 +31,8 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
 
     Raises:
         ValueError: ``weight_decay`` is negative.
+        InvalidTensorError: a tensor of a lazy module is to be parametrized in the first
+            forward.
 
     Example:
         >>> import torch, holdfast
@@ -40,6 +43,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
         >>> optimizer = torch.optim.AdamW(groups)
     """
     _check(weight_decay)
+    refuse_lazy(model, awaited)
     kept = {
         id(original)
         for module in model.modules()
