@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import holdfast
 from holdfast import maps
 from holdfast.errors import CheckpointError
 from holdfast.model.restoring import stored_chains
+from holdfast.model.workplace import Workplace
 from support import state_of
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "12"))
@@ -521,6 +523,35 @@ def test_a_save_deletes_only_files_of_its_own(path):
     index.write_text(json.dumps(table))
     holdfast.save(parametrized(), path)
     assert bystander.read_text() == "years of work"
+
+
+def test_two_saves_at_a_time_leave_one_of_them_whole(path, monkeypatch):
+    """The second begins in the middle of the first, and names its shards after it."""
+    models = [nn.Linear(4, 4), nn.Linear(4, 4)]
+    second = threading.Thread(
+        target=lambda: holdfast.save(models[1], path, max_shard_size=64)
+    )
+    waits, ended = threading.Event(), threading.Event()
+    put = Workplace.put
+
+    def put_in_turn(place, target, write):
+        if target.suffix == ".json" and threading.current_thread() is second:
+            waits.set()
+            assert ended.wait(60)
+        elif target.suffix == ".json":
+            second.start()
+            assert waits.wait(60)
+        put(place, target, write)
+
+    monkeypatch.setattr(Workplace, "put", put_in_turn)
+    holdfast.save(models[0], path, max_shard_size=64)
+    ended.set()
+    second.join()
+    index = path.with_name(f"{path.name}.index.json")
+    loaded = holdfast.load(index, nn.Linear(4, 4))
+    assert torch.equal(loaded.weight, models[1].weight)
+    named = {*json.loads(index.read_text())["weight_map"].values(), index.name}
+    assert {file.name for file in path.parent.iterdir()} == named
 
 
 def test_a_failed_write_leaves_the_old_file(path, monkeypatch):

@@ -67,7 +67,7 @@ def write_tensors(
             about = {"holdfast": header} if header else {}
             place.put(path, lambda part: _save(tensors, part, about))
             index.unlink(missing_ok=True)
-            _remove([*old, *place.left_behind(())])
+            _remove([*old, *_unnamed(place.shards(), path)])
             return [path]
         stem, tag = path.name.removesuffix(".safetensors"), secrets.token_hex(4)
         names = [
@@ -80,7 +80,7 @@ def write_tensors(
             )
         text = json.dumps(_table(tensors, header, names, shards), indent=1)
         place.put(index, lambda part: part.write_text(text, "utf-8"))
-        _remove([path, *old, *place.left_behind(names)])
+        _remove([path, *old, *_unnamed(place.shards(), path)])
     return [*map(path.with_name, names), index]
 
 
@@ -135,6 +135,12 @@ def _named_by(path: Path) -> list[Path]:
         named = {*_read_index(index_of(path))[1].values()}
         return [place for place in named if SHARD.search(place.name)]  # only ours
     return []
+
+
+def _unnamed(shards: Sequence[Path], path: Path) -> list[Path]:
+    """Return the shards that the index does not name, perhaps that of another save."""
+    named = {*_named_by(path)}
+    return [shard for shard in shards if shard not in named]
 
 
 def _remove(paths: Sequence[Path]) -> None:

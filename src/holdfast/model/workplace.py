@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -25,8 +25,8 @@ SHARD = re.compile(r"-[0-9a-f]{8}-\d{5}-of-\d{5}\.safetensors$")
 class Workplace:
     """A folder for the files of one save."""
 
-    def __init__(self, target: Path, folder: Path, *, alone: bool) -> None:
-        self._target, self._folder, self._alone = target, folder, alone
+    def __init__(self, target: Path, folder: Path) -> None:
+        self._target, self._folder = target, folder
 
     def put(self, path: Path, write: Callable[[Path], object]) -> None:
         """Write a file here, flush it, and put it in its place in one step."""
@@ -37,15 +37,19 @@ class Workplace:
         with contextlib.suppress(OSError):  # a system that opens no folders
             _flush(path.parent)
 
-    def left_behind(self, names: Collection[str]) -> list[Path]:
-        """Return shards of this target but for these, unless another save runs."""
+    def shards(self) -> list[Path]:
+        """Return the shards of this target, and none while another save runs.
+
+        Listed before the look for others: of a save that begins later none is there,
+        and the index already names those of one that has ended.
+        """
         stem = self._target.name.removesuffix(".safetensors")
-        beside = self._target.parent.iterdir() if self._alone else ()
-        return [
+        found = [
             path
-            for path in beside
-            if SHARD.sub("", path.name) == stem != path.name and path.name not in names
+            for path in self._target.parent.iterdir()
+            if SHARD.sub("", path.name) == stem != path.name
         ]
+        return found if _clear(self._target, but=self._folder) else []
 
 
 @contextmanager
@@ -54,9 +58,9 @@ def workplace(target: Path) -> Generator[Workplace]:
     lock = None
     folder = target
     try:
-        alone = _clear(target)
+        _clear(target)
         folder, lock = _make(target)
-        yield Workplace(target, folder, alone=alone)
+        yield Workplace(target, folder)
     except CheckpointError:
         raise
     except Exception as error:  # safetensors has its own for a full disk
@@ -87,12 +91,12 @@ def _make(target: Path) -> tuple[Path, int | None]:
             os.close(lock)
 
 
-def _clear(target: Path) -> bool:
+def _clear(target: Path, but: Path | None = None) -> bool:
     """Remove the folders of saves that crashed; tell whether no other one runs."""
     mine = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.part")
     alone = True
     for folder in [*target.parent.iterdir()]:
-        if mine.fullmatch(folder.name) and folder.is_dir():
+        if mine.fullmatch(folder.name) and folder != but and folder.is_dir():
             lock = _locked(folder, wait=False)
             if lock is None:
                 alone = False
