@@ -107,6 +107,55 @@ def test_residuals_of_zero_of_nan_and_of_absent_tensors_can_be_drawn():
     plot.residuals(axes(), [], []).get_figure().canvas.draw()
 
 
+def test_residuals_that_are_no_numbers_are_marked_at_the_upper_edge():
+    lost = {"a": Residual(math.nan, 1e-5)}
+    ax = plot.residuals(axes(), [0, 1], [{"a": Residual(1e-7, 1e-5)}, lost])
+    ax.get_figure().canvas.draw()
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [line.get_xydata().tolist() for line in crosses] == [[[1, 1]]]
+    assert crosses[0].get_transform() == ax.get_xaxis_transform()
+    assert ax.get_ylim()[1] < 1e-4  # not where 1 would be
+    nothing_else = plot.residuals(axes(2)[1], [0, 1], [lost, lost])
+    nothing_else.get_figure().canvas.draw()
+    low, high = nothing_else.get_ylim()
+    assert low < 1e-5 < high
+
+
+def dots(line):
+    """Return the points of a line that are drawn as dots."""
+    return [] if line.get_marker() == "None" else line.get_markevery()
+
+
+def test_a_value_between_two_gaps_is_seen():
+    one = {"a": Residual(1e-7, 1e-5)}
+    for ax in (
+        plot.residuals(axes(), [0], [one]),
+        plot.gradient_norms(axes(), [1.0]),
+        plot.spectrum(axes(), [[0.5, 1.0]]),
+    ):
+        assert dots(ax.lines[0]) == [0]
+    ax = plot.residuals(axes(), [0, 1, 2, 3], [one, {}, one, one])
+    assert dots(ax.lines[0]) == [0]  # the others have a line
+    assert dots(plot.gradient_norms(axes(), [1.0, 0.0, 1.0, 1.0]).lines[0]) == [0]
+
+
+def test_a_history_of_nothing_is_an_empty_figure():
+    for draw in (plot.eigenvalues, plot.spectrum, plot.deviations):
+        ax = draw(axes(), [])
+        ax.get_figure().canvas.draw()
+        assert ax.get_xlabel()
+
+
+def test_no_deviation_at_all_is_drawn_below_the_others():
+    for history, shown in (
+        ([[1.0], [1.5]], [0.05, 0.5]),
+        ([[1.0], [1.0]], [1e-8, 1e-8]),
+    ):
+        ax = plot.deviations(axes(), history)
+        ax.get_figure().canvas.draw()
+        assert ax.lines[0].get_ydata().tolist() == pytest.approx(shown)
+
+
 def test_of_many_residuals_the_worst_have_names():
     found = {f"t{i}": Residual(10.0 ** (i - 20), 1e-5) for i in range(12)}
     ax = plot.residuals(axes(), [0, 1], [found, found])
@@ -126,10 +175,29 @@ def test_heat_maps_share_one_scale():
 
 
 @pytest.mark.parametrize(
-    "W", [torch.ones(4), torch.ones(2, 2, dtype=torch.complex64), torch.zeros(2, 3)]
+    "W",
+    [
+        torch.ones(4),
+        torch.ones(2, 2, dtype=torch.complex64),
+        torch.zeros(2, 3),
+        torch.empty(0, 3),
+        torch.empty(3, 0),
+        torch.eye(2, dtype=torch.bool),
+    ],
 )
-def test_heat_maps_take_vectors_complex_tensors_and_zeros(W):
+def test_heat_maps_take_vectors_complex_tensors_zeros_and_nothing(W):
     plot.heat_map(axes(), W).get_figure().canvas.draw()
+    plot.before_and_after(axes(2), W, W)[0].get_figure().canvas.draw()
+
+
+def test_entries_that_are_not_finite_leave_the_scale_of_the_others():
+    W = torch.tensor([[math.nan, -1.0], [2.0, -math.inf]])
+    image = plot.heat_map(axes(), W).images[0]
+    assert image.get_clim() == (-2, 2)
+    blackened = image.cmap(image.norm(image.get_array()))[..., :3].sum(-1) == 0
+    assert blackened.tolist() == [[True, False], [False, True]]
+    for ax in plot.before_and_after(axes(2), W, torch.eye(2)):
+        assert ax.images[0].get_clim() == (-2, 2)
 
 
 def test_costs_are_those_of_a_report_or_a_trace():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .styles import FAINT, STYLES, LineStyle, labelled, whole_steps
+from .styles import FAINT, STYLES, LineStyle, alone, labelled, whole_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,9 @@ def gradient_norms(
     """
     steps = range(1, len(norms) + 1)
     shown = [norm if norm > 0 else math.nan for norm in norms]
-    ax.plot(steps, shown, style.dashes, c=style.color, lw=2, label=label)
+    ax.plot(
+        steps, shown, style.dashes, c=style.color, lw=2, label=label, **alone(shown)
+    )
     ax.set_yscale("log")
     return labelled(whole_steps(ax), "step t of the sequence", "norm of the gradient")
 
@@ -126,8 +128,8 @@ def residuals(
     """Draw the residuals of a training, and the tolerances that they are held against.
 
     The worst tensors have lines of their own, all others are faint. What is above its
-    tolerance lies outside its set, and is marked by a cross. A residual of zero is
-    drawn at the lower edge.
+    tolerance lies outside its set, and is marked by a cross; what is not finite has
+    its cross at the upper edge. A residual of zero is drawn far below all tolerances.
 
     Args:
         ax: where to draw.
@@ -145,9 +147,10 @@ def residuals(
         ('training step', 'residual (relative)', '0.weight')
     """
     paths = dict.fromkeys(path for found in history for path in found)
-    known = [each.tolerance for found in history for each in found.values()]
-    tolerances = sorted({limit for limit in known if limit is not None})
+    known = [each for found in history for each in found.values()]
+    tolerances = sorted({e.tolerance for e in known if e.tolerance is not None})
     lowest = _LOWEST * (tolerances[0] if tolerances else 1e-6)
+    ax.set_yscale("log")
     ordered = sorted(paths, key=lambda path: -_worst(history, path))
     for number, path in enumerate(ordered):
         found = [each.get(path) for each in history]
@@ -157,7 +160,9 @@ def residuals(
     if tolerances:
         several = f"s {tolerances[0]:.1e} .." if len(tolerances) > 1 else ""
         reference(ax, tolerances[-1], f"tolerance{several} {tolerances[-1]:.1e}")
-    ax.set_yscale("log")
+    if not any(math.isfinite(each.value) for each in known):
+        edges = [(0, lowest), (0, lowest / _LOWEST**2)]
+        ax.update_datalim(edges, updatex=False)  # no value gives a range
     return labelled(whole_steps(ax), "training step", "residual (relative)")
 
 
@@ -186,14 +191,21 @@ def _residual(
     judged = any(each is not None and each.tolerance is not None for each in found)
     label = path if judged else f"{path} (estimate)"
     if number < _APART:
-        ax.plot(steps, shown, style.dashes, color=style.color, lw=1.6, label=label)
+        dot = alone(shown)
+        ax.plot(steps, shown, style.dashes, c=style.color, lw=1.6, label=label, **dot)
     else:
         label = "others" if number == _APART else None
-        ax.plot(steps, shown, color=FAINT, lw=0.8, alpha=0.6, label=label, zorder=1)
-    outside = [
-        (step, value)
-        for step, value, each in zip(steps, shown, found, strict=True)
-        if each is not None and not each.holds and math.isfinite(value)
-    ]
-    if outside:
-        ax.plot(*zip(*outside, strict=True), "x", color=style.color, ms=7, mew=2)
+        faint: dict[str, Any] = {"lw": 0.8, "alpha": 0.6, "zorder": 1, **alone(shown)}
+        ax.plot(steps, shown, color=FAINT, label=label, **faint)
+    outside, lost = list[tuple[float, float]](), list[tuple[float, float]]()
+    for step, value, each in zip(steps, shown, found, strict=True):
+        if each is not None and not math.isfinite(each.value):
+            lost.append((step, 1.0))  # of the height of the axes
+        elif each is not None and not each.holds:
+            outside.append((step, value))
+    places = (outside, ax.transData, True), (lost, ax.get_xaxis_transform(), False)
+    for points, transform, clip in places:
+        if points:
+            x, y = zip(*points, strict=True)
+            look: dict[str, Any] = {"color": style.color, "ms": 7, "mew": 2}
+            ax.plot(x, y, "x", transform=transform, clip_on=clip, **look)

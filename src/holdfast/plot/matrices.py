@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 def heat_map(ax: Axes, weight: Tensor, *, largest: float | None = None) -> Axes:
-    """Draw a matrix: red is positive, blue is negative, white is zero.
+    """Draw a matrix: red is positive, blue negative, white zero, black not finite.
 
     Args:
         ax: where to draw.
         weight: a matrix; of a complex one the magnitudes. A kernel of a convolution is
             drawn with a row for each output channel.
-        largest: the absolute value that has the full color; by default the largest.
+        largest: the absolute value that has the full color; by default the largest of
+            those that are finite.
 
     Example:
         >>> import torch
@@ -33,10 +34,20 @@ def heat_map(ax: Axes, weight: Tensor, *, largest: float | None = None) -> Axes:
         >>> ax.images[0].get_clim(), ax.get_xlabel()
         ((-1.0, 1.0), 'column (input)')
     """
+    from matplotlib import colormaps
+
     W = _matrix(weight)
-    size = float(W.abs().max()) if largest is None and W.numel() else largest
-    size = size or 1.0
-    ax.imshow(W.tolist(), cmap="RdBu_r", vmin=-size, vmax=size, interpolation="nearest")
+    size = (_size(W) if largest is None else largest) or 1.0
+    colors = colormaps["RdBu_r"].with_extremes(bad="black")
+    rows, columns = (max(n, 1) for n in W.shape)  # axes have to have a length
+    ax.imshow(
+        W.numpy(),
+        cmap=colors,
+        vmin=-size,
+        vmax=size,
+        interpolation="nearest",
+        extent=(-0.5, columns - 0.5, rows - 0.5, -0.5),
+    )
     ax.set(xlabel="column (input)", ylabel="row (output)")
     return _whole(ax)
 
@@ -61,9 +72,9 @@ def before_and_after(
         [(-2.0, 2.0), (-2.0, 2.0)]
     """
     weights = (before, after)
-    sizes = [float(W.detach().abs().max()) for W in weights if W.numel()]
+    largest = max(_size(_matrix(W)) for W in weights)
     for ax, W, title in zip(axes, weights, ("before", "after"), strict=True):
-        heat_map(ax, W, largest=max(sizes, default=1.0))
+        heat_map(ax, W, largest=largest)
         ax.set_title(title)
         ax.label_outer()
     figure = axes[0].get_figure()
@@ -89,9 +100,15 @@ def sequence(ax: Axes, steps: Sequence[Sequence[float]], signal: int) -> Axes:
     return ax
 
 
+def _size(W: Tensor) -> float:
+    """Return the largest finite magnitude, zero if there is none."""
+    finite = W[W.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
 def _matrix(weight: Tensor) -> Tensor:
     W = weight.detach()
-    W = W.abs() if W.is_complex() else W.to("cpu").double()
+    W = (W.abs() if W.is_complex() else W).to("cpu").double()
     return W.reshape(1, -1) if W.ndim < 2 else W.flatten(1)
 
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .curves import curve
-from .styles import FAINT, MARK, STYLES, LineStyle, labelled, whole_steps
+from .styles import FAINT, MARK, STYLES, LineStyle, alone, labelled, whole_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # A share of the largest value that an axis shows at least.
 _NARROWEST = 0.1
+_EXACT = 1e-7  # a rounding of single precision, where there is no other distance
 
 
 def eigenvalues(
@@ -45,7 +46,7 @@ def eigenvalues(
     points = [value for values in history for value in values]
     epochs = [epoch for epoch, values in enumerate(history) for _ in values]
     real, imaginary = [z.real for z in points], [z.imag for z in points]
-    first = len(history[0])
+    first = len(history[0]) if history else 0
     ax.scatter(
         real[:first],
         imaginary[:first],
@@ -88,12 +89,13 @@ def spectrum(
     """
     moments = range(len(history)) if steps is None else steps
     cuts = [_five(values) for values in history]
-    least, lower, median, upper, most = zip(*cuts, strict=True)
+    least, lower, median, upper, most = zip(*cuts, strict=True) if cuts else [()] * 5
     color = style.color
     ax.fill_between(moments, least, most, color=color, alpha=0.15, lw=0, label="all")
     ax.fill_between(moments, lower, upper, color=color, alpha=0.35, lw=0, label="half")
-    ax.plot(moments, median, style.dashes, c=color, lw=2, label="median")
-    _widen(ax, max(most))
+    dot = alone(median)
+    ax.plot(moments, median, style.dashes, c=color, lw=2, label="median", **dot)
+    _widen(ax, max(most, default=0))
     return labelled(whole_steps(ax), "training step", "singular values")
 
 
@@ -147,6 +149,8 @@ def deviations(
 ) -> Axes:
     """Draw the largest distance of a singular value from 1, on a logarithmic axis.
 
+    A distance of zero, which such an axis lacks, is drawn below all others.
+
     Example:
         >>> from holdfast import plot
         >>> from matplotlib.figure import Figure
@@ -155,6 +159,8 @@ def deviations(
         [0.5, 0.25]
     """
     largest = [max(abs(value - 1) for value in values) for values in history]
+    lowest = min((value for value in largest if value > 0), default=_EXACT) / 10
+    largest = [lowest if value == 0 else value for value in largest]
     curve(ax, range(len(history)), largest, style, label)
     ax.set_yscale("log")
     return labelled(ax, "epoch", "largest |singular value − 1|")

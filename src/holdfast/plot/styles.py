@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +66,18 @@ def labelled(ax: Axes, x: str, y: str) -> Axes:
     if all(len(shared().get_siblings(ax)) > 1 for shared in outer):
         ax.label_outer()
     return ax
+
+
+def alone(values: Sequence[float]) -> dict[str, Any]:
+    """Return what makes a line show values between two gaps, which have no line.
+
+    Example:
+        >>> alone([1.0, float("nan"), 1.0, 2.0])["markevery"]
+        [0]
+    """
+    gaps = [True, *(not math.isfinite(value) for value in values), True]
+    places = [i for i in range(len(values)) if gaps[i : i + 3] == [True, False, True]]
+    return {"marker": "o", "ms": 4, "markevery": places} if places else {}
 
 
 def whole_steps(ax: Axes) -> Axes:
