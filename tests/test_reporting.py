@@ -18,6 +18,7 @@ import holdfast
 from cases import CASES
 from holdfast import Parametrization, maps, sets
 from holdfast.errors import InvalidTensorError, UnknownTensorError
+from holdfast.reporting.tables import short
 from holdfast.testing.case import Host
 from support import Sine, bits, evaluations, state_of
 
@@ -379,6 +380,35 @@ def test_a_narrow_terminal_breaks_no_figure(columns, monkeypatch):
     assert f"{each.residual:.2g} <= {each.tolerance:.2g}" in text
     assert f"{each.smallest:.4g} .. {each.largest:.4g}" in text
     assert max(map(len, text.splitlines())) <= max(130, columns)
+
+
+class Log:  # as scripts put it in the place of the standard output
+    def write(self, text):
+        return len(text)
+
+
+@pytest.mark.parametrize("stream", [None, Log()])
+def test_a_report_prints_without_a_terminal_and_without_any_stream(stream, monkeypatch):
+    found = holdfast.report(with_maps(nn.Linear(3, 4), maps.Orthogonal()))
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert "0.weight" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "shown"),
+    [
+        (123.4, 2, "123"),
+        (99.6, 2, "100"),
+        (-12345.6, 3, "-12346"),
+        (999_999.4, 3, "999999"),
+        (1e6, 3, "1e+06"),
+        (0.01234, 2, "0.012"),
+        (math.inf, 2, "inf"),
+        (math.nan, 2, "nan"),
+    ],
+)
+def test_figures_are_short_without_an_exponent_where_they_can(number, digits, shown):
+    assert short(number, digits) == shown
 
 
 def test_markup_and_html_in_names_are_only_text():

@@ -45,4 +45,6 @@ def shown(items: Sequence[_Item], what: str) -> Generator[_Item]:
 
 
 def _is_watched() -> bool:
-    return sys.stderr.isatty() and find_spec("rich") is not None
+    is_terminal = getattr(sys.stderr, "isatty", None)  # there may be no stream
+    watched = is_terminal is not None and is_terminal()
+    return watched and find_spec("rich") is not None

@@ -203,8 +203,8 @@ def _legacy(found: Found) -> dict[str, Tensor]:
         ends = {"orig": found.originals[0], "u": u, "v": v}
     else:
         raise CheckpointError(
-            f"`{found.path}`: torch's older functions have no {found.maps}. Convert it "
-            "to plain."
+            f"`{found.path}`: torch's older functions have no "
+            f"{in_one_line(found.maps)}. Convert it to plain."
         )
     return {f"{found.path}_{end}": tensor for end, tensor in ends.items()}
 
@@ -311,7 +311,9 @@ def _read_torchs(path: Path) -> dict[str, Tensor]:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as tensors alone: {error}"
+            f"{path} cannot be read as tensors alone. Expected a state dict, saved by "
+            "`torch.save(model.state_dict(), ...)`. Found something else in it, or a "
+            "file that is broken."
         ) from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 _NARROWEST = 8  # a column of words
+_LONG = 999_999.5  # beyond it a number is spelt with an exponent
 _WIDEST = 10_000  # a table that no terminal limits
 # In a narrower window lines wrap; a figure that is broken in two is hard to read.
 _NARROWEST_TABLE = 130
@@ -145,13 +146,22 @@ def _printed(table: RichTable) -> str:
     """Return rich's table as text, in the width of the terminal if there is one."""
     from rich.console import Console
 
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    columns = shutil.get_terminal_size().columns if _is_watched() else _WIDEST
     width = max(columns, _NARROWEST_TABLE)
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
         console.print(table)
     lines = (line.rstrip() for line in capture.get().splitlines())
     return "\n".join(line for line in lines if line)
+
+
+def _is_watched() -> bool:
+    """Tell whether a terminal shows what is printed.
+
+    There may be no stream at all, or one that was put in its place to keep a log.
+    """
+    is_terminal = getattr(sys.stdout, "isatty", None)
+    return is_terminal is not None and is_terminal()
 
 
 def jsonable(value: object) -> object:
@@ -168,11 +178,16 @@ def jsonable(value: object) -> object:
 def short(number: float | None, digits: int = 3) -> str:
     """Return a number with a few digits, nothing for ``None``.
 
+    Below a million no digit before the point is left out.
+
     Example:
-        >>> short(0.000123456), short(None)
-        ('0.000123', '')
+        >>> short(0.000123456), short(1234.5), short(None)
+        ('0.000123', '1234', '')
     """
-    return "" if number is None else f"{number:.{digits}g}"
+    if number is None:
+        return ""
+    whole = 10**digits - 0.5 <= abs(number) < _LONG
+    return f"{number:.0f}" if whole else f"{number:.{digits}g}"
 
 
 def compared(residual: float | None, tolerance: float | None) -> str:
