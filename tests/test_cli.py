@@ -85,6 +85,15 @@ def test_help_states_the_true_defaults(capsys):
     assert f"[default: {FULL.recurrent_rate}]" in shown
 
 
+def test_the_guide_has_every_command_and_every_demo():
+    page = Path(__file__).parents[1] / "docs/guides/command_line.md"
+    rows = re.findall(r"^\| `([^`]+)` \|", page.read_text("utf-8"), re.M)
+    commands = dict(cli._commands().commands)
+    demos = commands["demo"].commands
+    first_words = [row.removeprefix("holdfast ").split()[0] for row in rows]
+    assert sorted(first_words) == sorted([*commands, *demos])
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert re.fullmatch(

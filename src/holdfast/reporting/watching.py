@@ -61,7 +61,9 @@ def residuals(
 
     Each chain is evaluated once, without gradients, and the figures reach the host
     together. Nothing changes: no state, no random numbers, no remembered values. It is
-    meant for callbacks; `report` tells more, and takes longer.
+    meant for callbacks; `report` tells more, and takes longer. Sets whose distance is
+    had of a decomposition, as low ranks and stable matrices, take more time than a
+    step of a small model: ask for these less often, by ``tensors``.
 
     Args:
         model: any module.
