@@ -325,6 +325,18 @@ def test_a_model_with_nothing_in_it_has_an_empty_report():
     assert holdfast.residuals(nn.Sequential()) == {}
 
 
+@pytest.mark.parametrize("model", [None, {}, [nn.Linear(2, 2)], torch.ones(2)])
+def test_what_is_no_module_is_refused(model):
+    for look in (*LOOKS.values(), holdfast.Watch):
+        with pytest.raises(TypeError, match=r"Expected a module\. Got an object of"):
+            look(model)
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match=r"Expected a tensor\. Got an object of list"):
+        holdfast.discover([[1.0]])
+
+
 def test_a_shared_module_is_reported_once_under_its_first_name():
     layer = holdfast.weight_norm(nn.Linear(2, 2))
     found = holdfast.report(nn.ModuleDict({"a": layer, "b": nn.Sequential(layer)}))
@@ -432,6 +444,9 @@ def test_json_and_data_frames_have_the_same_figures():
     assert [each["residual"] for each in read] == list(frame["residual"])
     assert read[0]["shape"] == [3, 3]
     assert all(each["holds"] is True for each in read)
+    for table in (holdfast.trace(model, "0.weight"), holdfast.discover(torch.eye(2))):
+        read, frame = json.loads(table.to_json()), table.to_pandas()
+        assert [each["holds"] for each in read] == list(frame["holds"])
 
 
 def test_without_pandas_the_error_says_what_to_install(monkeypatch):

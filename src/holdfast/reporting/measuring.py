@@ -39,6 +39,9 @@ class Computed(NamedTuple):
 
 def computed_tensors(model: nn.Module) -> Iterator[Computed]:
     """Yield every computed tensor of a model, under the first of its names."""
+    # A state dict, say, has no maps to look at.
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"Expected a module. Got an object of {type(model).__name__}.")
     seen = set[int]()
     for prefix, module in _hosts(model, "", set()):
         for source in sources_of(module):

@@ -124,6 +124,8 @@ def discover(tensor: Tensor, *, near: float = _NEAR) -> Discovery:
         >>> [each.set for each in holdfast.discover(W) if not each.holds][:2]
         ['SpecialLinear()', 'SymmetricMatrices()']
     """
+    if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"Expected a tensor. Got an object of {type(tensor).__name__}.")
     if tensor.is_meta or not tensor.numel():
         raise InvalidTensorError(
             f"Expected a tensor with values. Got {describe(tensor)}."

@@ -109,10 +109,13 @@ class Trace(Table):
 
     def records(self) -> list[dict[str, object]]:
         """Return a dictionary for each step."""
-        return [{"tensor": self.tensor, **asdict(step)} for step in self.steps]
+        return [
+            {"tensor": self.tensor, **asdict(step), "holds": step.holds}
+            for step in self.steps
+        ]
 
     def _fields(self) -> list[str]:
-        return ["tensor", *(field.name for field in fields(TraceStep))]
+        return ["tensor", *(field.name for field in fields(TraceStep)), "holds"]
 
     def head(self) -> tuple[str, ...]:
         """Return what stands above the columns."""

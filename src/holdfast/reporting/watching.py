@@ -92,9 +92,10 @@ def residuals(
         False
     """
     found = dict[str, tuple[Tensor, float | None]]()
+    chosen = list(chosen_tensors(model, tensors))
     # Equal ones are evaluated as one batch, and no value is kept.
     with undisturbed(), remember(False), cached(model):
-        for each in chosen_tensors(model, tensors):
+        for each in chosen:
             try:
                 measured = _measured(each, estimates=estimates)
             except Exception as error:
