@@ -73,9 +73,11 @@ def parts_of(map_: nn.Module) -> list[nn.Module]:
 
 def holder_of(map_: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
     """Return a part of a map that has state, and the chain that has it at any depth."""
-    for part in filter(_has_tensors, parts_of(map_)):
+    parts = parts_of(map_)
+    for part in filter(_has_tensors, parts):
         home = _holding(part)
-        if home is not None:
+        # a map may have computed tensors of its own
+        if home is not None and not any(home is inside for inside in parts):
             return part, home
     return None
 
