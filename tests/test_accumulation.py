@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
@@ -304,3 +305,28 @@ def test_a_model_whose_originals_are_freed_is_refused(process_group):
     with holdfast.cached(model):
         model(torch.ones(2, 4)).sum().backward()
     assert model[1].parametrizations.weight.original0.grad is not None
+
+
+@pytest.mark.parametrize("recipe", [holdfast.orthogonal, holdfast.weight_norm])
+@pytest.mark.parametrize("how", ["assigned", "loaded"])
+def test_gradients_that_wait_arrive_before_a_weight_moves(recipe, how):
+    def gradients(scope):
+        torch.manual_seed(0)
+        model, x = recipe(nn.Linear(4, 4)), torch.randn(2, 4)
+        W = nn.init.orthogonal_(torch.empty(4, 4))
+        with scope(model):
+            model(x).square().sum().backward()
+            if how == "assigned":
+                model.weight = W
+            else:
+                model.load_state_dict({"weight": W, "bias": model.bias.detach()})
+            model(x).cumsum(1).sum().backward()
+        return [p.grad for p in model.parameters()]
+
+    pairs = zip(
+        gradients(holdfast.accumulate),
+        gradients(lambda model: contextlib.nullcontext()),
+        strict=True,
+    )
+    for ours, plain in pairs:
+        assert_close(ours, plain)

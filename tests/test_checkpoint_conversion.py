@@ -167,3 +167,12 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_written(tmp_path, caps
         assert "executed" not in shown.out
         assert "weights_only" not in shown.err  # torch's advice to load it unsafely
     assert not out.exists()
+
+
+def test_the_file_that_is_read_is_not_written(tmp_path, capsys):
+    model, path = MODELS["holdfast"](), tmp_path / "in.safetensors"
+    written(model, "holdfast", path)
+    before = path.read_bytes()
+    assert run(path, path, "--to", "plain") == 1
+    assert "is the file that is read" in capsys.readouterr().err
+    assert path.read_bytes() == before

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations as torchs
 
 import holdfast
 from holdfast import errors, maps
+from holdfast.reporting import training
 from support import Drifts
 
 
@@ -287,3 +288,30 @@ def test_many_lost_ones_are_counted():
     watch = holdfast.Watch(model, lost="stop")
     with pytest.raises(errors.ConstraintLostError, match=r"`2.weight` .*, and 2 more"):
         watch.after_step(1)
+
+
+def test_a_look_is_put_off_until_it_takes_no_more_than_its_share(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    layer, seen = holdfast.orthogonal(nn.Linear(4, 4)), []
+
+    def looked(*_):
+        now[0] += 1.0  # a look takes a second
+        return found(layer)
+
+    found = holdfast.residuals
+    monkeypatch.setattr(training.Watch, "_residuals", lambda _: looked())
+    watch = holdfast.Watch(
+        layer,
+        lambda name, value, step: seen.append(step),
+        every=1,
+        spectra_every=0,
+        share=0.1,
+    )
+    for step in range(1, 31):
+        now[0] += 2.0  # and a step two
+        watch.after_step(step)
+    assert seen == [1, 6, 11, 16, 21, 26]
+    for share in (0, 1.5, -0.1):
+        with pytest.raises(ValueError, match="`share` to be in"):
+            holdfast.Watch(layer, share=share)

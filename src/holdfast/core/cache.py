@@ -19,7 +19,7 @@ from torch.optim.optimizer import (
 from . import compiled
 from .batching import Model
 from .entry import Entry, chains_of, tensors_of, trackable
-from .leaves import Leaves, unwatched
+from .leaves import Leaves, at_home, unwatched
 from .memo import remembered
 from .scope import Scope, innermost, open_scopes, suspendable_frame
 from .torch_state import (
@@ -152,6 +152,7 @@ def _after_step(*_: object) -> None:
         scope = scope.parent
 
 
+at_home.append(_before_step)
 register_optimizer_step_pre_hook(_before_step)
 register_optimizer_step_post_hook(_after_step)
 

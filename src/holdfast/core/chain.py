@@ -26,6 +26,7 @@ from .checks import (
 from .entry import trackable
 from .epoch import EpochList
 from .inversion import bind_again, invert
+from .leaves import bring_home
 from .parametrization import Outside, Parametrization
 from .sharing import claim, parts_of
 from .transaction import Snapshot, decisive, like, write
@@ -241,6 +242,7 @@ class ParametrizationList(EpochList):
         The value that is there stays, also where rounding has led it out of its set, or
         a right inverse does not find it again.
         """
+        bring_home()
         self.look()
         try:
             # bases made in inference mode could not be trained

@@ -25,6 +25,7 @@ from torch import nn
 from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
+from .leaves import bring_home
 from .loading import respell
 from .once import reading_once
 from .reading import failure_of, reader_of
@@ -205,6 +206,7 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
             super(cls, self).__setattr__(name, value)
 
     def load(self: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        bring_home()
         assign = rest[0].get("assign_to_params_buffers", False)
         respell(self, state, prefix, assign=assign, errors=rest[-1])
         cast("Any", super(cls, self))._load_from_state_dict(state, prefix, *rest)

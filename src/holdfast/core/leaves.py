@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from weakref import ReferenceType, ref
@@ -11,6 +12,15 @@ import torch
 from torch import Tensor
 
 from .torch_state import saved_tensor_hooks
+
+# What `bring_home` calls: the scopes are known in `cache.py`, which comes later
+at_home: list[Callable[[], None]] = []
+
+
+def bring_home() -> None:
+    """Bring the gradients that wait to the originals, which are about to move."""
+    for bring in at_home:
+        bring()
 
 
 class Leaves:

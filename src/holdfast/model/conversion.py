@@ -259,6 +259,10 @@ def convert_file(source: Path, target: Path, to: Spelling) -> list[Converted]:
         CheckpointError: a file cannot be read or written, or a tensor cannot be spelt
             so. Nothing is written then.
     """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise CheckpointError(
+            f"{target}: is the file that is read, and would be lost. Write another one."
+        )
     torchs = target.suffix in (".pt", ".pth", ".bin")
     if not torchs and target.suffix != ".safetensors":
         raise CheckpointError(
