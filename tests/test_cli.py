@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -334,3 +335,21 @@ def test_ctrl_c_leaves_only_whole_pictures(capsys, tmp_path, monkeypatch):
     assert digits(*SMALL, "--output", tmp_path) == 130
     assert capsys.readouterr().err.strip() == "Interrupted."
     assert files_below(tmp_path) == ["task.png", "training-curves.png"]
+
+
+def test_a_full_device_is_an_error_without_a_traceback(monkeypatch, capsys):
+    def full(_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "_run", full)
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "Error: No space left on device\n"
+
+
+def test_another_error_of_the_system_keeps_its_traceback(monkeypatch):
+    def failing(_: object) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(cli, "_run", failing)
+    with pytest.raises(OSError, match="broken"):
+        cli.main([])

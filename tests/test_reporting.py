@@ -581,3 +581,14 @@ def test_integers_are_taken_as_numbers(W):
 def test_without_values_there_is_nothing_to_discover(W):
     with pytest.raises(InvalidTensorError, match="a tensor with values"):
         holdfast.discover(W)
+
+
+def test_a_module_in_two_places_is_traced_under_both_names():
+    layer = holdfast.orthogonal(nn.Linear(3, 3))
+    model = nn.ModuleDict({"one": layer, "two": layer})
+    first, second = (holdfast.trace(model, f"{key}.weight") for key in model)
+    assert (first.tensor, second.tensor) == ("one.weight", "two.weight")
+    assert [step.set for step in first] == [step.set for step in second]
+    for path in ("three.weight", "two.bias", "two.parametrizations.weight"):
+        with pytest.raises(holdfast.errors.UnknownTensorError):
+            holdfast.trace(model, path)

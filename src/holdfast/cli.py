@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except (CheckpointError, MissingPackagesError, OutputError) as error:
         return _fail(f"Error: {error}", FAILED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail(f"Error: {error.strerror}", FAILED)
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED)
 

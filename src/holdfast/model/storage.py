@@ -205,7 +205,12 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}.") from None
     except Exception as error:
-        raise CheckpointError(f"{path} is no safetensors file: {error}.") from error
+        hint = ""
+        if path.suffix in (".pt", ".pth", ".bin"):
+            hint = " `holdfast convert` makes one of a file of `torch.save`."
+        raise CheckpointError(
+            f"{path} is no safetensors file: {error}.{hint}"
+        ) from error
 
 
 def _read_index(path: Path) -> tuple[str | None, dict[str, Path]]:

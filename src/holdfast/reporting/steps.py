@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.calling import call
-from ..core.sources import ChainSource, Source
+from ..core.sources import ChainSource, Source, sources_of
 from ..errors import UnknownTensorError, did_you_mean
 from ..linalg.precision import double
 from ..model.showing import in_one_line
@@ -169,6 +169,7 @@ def trace(module: nn.Module, name: str) -> Trace:
     known = dict[str, tuple[nn.Module, Source]]()
     for path, host, source in computed_tensors(module):
         known[path] = host, source
+    known |= _under_another_name(module, name)
     if name not in known:
         raise UnknownTensorError(
             f"`{type(module).__name__}` has no parametrized tensor `{name}`."
@@ -177,6 +178,19 @@ def trace(module: nn.Module, name: str) -> Trace:
     host, source = known[name]
     with without_a_trace(source):
         return Trace(name, tuple(_steps(host, source)))
+
+
+def _under_another_name(
+    module: nn.Module, path: str
+) -> dict[str, tuple[nn.Module, Source]]:
+    """Return the tensor of a module that stands in several places, if it is one."""
+    prefix, _, name = path.rpartition(".")
+    try:
+        host = module.get_submodule(prefix)
+    except AttributeError:
+        return {}
+    found = [each for each in sources_of(host) if each.name == name]
+    return {path: (host, found[0])} if found else {}
 
 
 def _steps(host: nn.Module, source: Source) -> Iterator[TraceStep]:

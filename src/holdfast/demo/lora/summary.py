@@ -34,7 +34,7 @@ def introduction(settings: Settings) -> str:
     """Return what is about to be done."""
     return (
         "A network for handwritten digits is adapted to mirrored ones.\n"
-        f"{settings.epochs} epochs, {settings.runs} runs each, seed {settings.seed}, "
+        f"{settings.epochs} epochs, {settings.runs} of each, seed {settings.seed}, "
         f"{threads_in_words(settings.threads)}."
     )
 

@@ -36,7 +36,7 @@ def introduction(settings: Settings) -> str:
     """Return what is about to be done."""
     return (
         "Handwritten digits, recognized with few weights: N of every M are kept.\n"
-        f"{settings.epochs} epochs, {settings.runs} runs each, seed {settings.seed}, "
+        f"{settings.epochs} epochs, {settings.runs} of each, seed {settings.seed}, "
         f"{threads_in_words(settings.threads)}."
     )
 
