@@ -330,3 +330,16 @@ def test_gradients_that_wait_arrive_before_a_weight_moves(recipe, how):
     )
     for ours, plain in pairs:
         assert_close(ours, plain)
+
+
+def test_what_waits_can_be_dropped():
+    model, x = holdfast.orthogonal(nn.Linear(4, 4)), torch.randn(2, 4)
+    with holdfast.accumulate(model) as waiting:
+        (model(x).sum() * float("nan")).backward()
+        waiting.drop()
+        model.zero_grad()
+        model(x).square().cumsum(1).sum().backward()
+    ours = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    model(x).square().cumsum(1).sum().backward()
+    assert_close(ours, [p.grad for p in model.parameters()])

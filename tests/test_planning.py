@@ -396,3 +396,12 @@ def test_rules_that_cannot_be_read_are_refused(rules, message):
     else:  # a type is a name to compare with: nothing is imported
         plan = holdfast.plan(Net(), rules)
         assert plan.problems == ("The rule `system, a` names no tensor.",)
+
+
+def test_a_plan_for_a_module_that_was_replaced_is_refused():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    plan = holdfast.plan(model, {"*.weight": maps.Symmetric()})
+    model[1] = nn.Linear(3, 3)
+    with pytest.raises(holdfast.errors.PlanError, match="`1.weight`: the module was"):
+        plan.apply()
+    assert not any(map(holdfast.is_parametrized, model))

@@ -47,6 +47,11 @@ class Leaves:
         if values:
             torch.autograd.backward(values, grads)
 
+    def drop(self) -> None:
+        """Forget the gradients that have come together."""
+        for leaf, _ in self._pairs:
+            leaf.grad = None
+
     def close(self) -> None:
         """Hold no value any more, and refuse gradients."""
         self._pairs.clear()

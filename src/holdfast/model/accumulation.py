@@ -30,10 +30,11 @@ class accumulate(contextlib.ContextDecorator):
     The gradients are those of plain backward passes, to rounding; after an exception
     the originals get none. Scaled losses (``GradScaler``) and ``retain_graph`` work as
     ever. What looks at the gradients of originals comes after the scope, or after
-    :meth:`flush`: clipping, ``scaler.unscale_`` and ``scaler.step``. ``torch.autograd
-    .grad`` inside the scope knows no originals. With ``DistributedDataParallel``, keep
-    the scope inside of ``no_sync()`` and run the last micro-batch after both, which
-    reduces the sum. A graph that is compiled evaluates its weights itself.
+    :meth:`flush`: clipping, ``scaler.unscale_`` and ``scaler.step``. To skip a batch,
+    :meth:`drop` what waits, and ``zero_grad``. ``torch.autograd.grad`` inside the scope
+    knows no originals. With ``DistributedDataParallel``, keep the scope inside of
+    ``no_sync()`` and run the last micro-batch after both, which reduces the sum. A
+    graph that is compiled evaluates its weights itself.
 
     Args:
         model: the model.
@@ -77,6 +78,22 @@ class accumulate(contextlib.ContextDecorator):
         """Bring the gradients to the originals now."""
         if self._scopes:
             flush(self._scopes[-1])
+
+    def drop(self) -> None:
+        """Forget the gradients that wait, which ``zero_grad`` does not see.
+
+        Example:
+            >>> import torch, holdfast
+            >>> model = holdfast.orthogonal(torch.nn.Linear(4, 4))
+            >>> with holdfast.accumulate(model) as waiting:
+            ...     (model(torch.ones(1, 4)).sum() * float("nan")).backward()
+            ...     waiting.drop()
+            ...     model.zero_grad()
+            >>> model.parametrizations.weight.original.grad is None
+            True
+        """
+        if self._scopes and (leaves := self._scopes[-1].leaves) is not None:
+            leaves.drop()
 
     def __exit__(
         self,

@@ -21,6 +21,10 @@ def swap_parameters(optimizer: Optimizer) -> int:
     was measured in other coordinates. A map with one original needs none of this, as
     its parameter stays the same object.
 
+    The order within a group may differ from that of ``model.parameters()``, by which
+    an optimizer's state dict tells them apart: to resume, register first, make the
+    optimizer then, as it was when the state was saved.
+
     Args:
         optimizer: an optimizer made before the change.
 

@@ -84,11 +84,17 @@ class Plan:
             The model.
 
         Raises:
-            PlanError: the plan has problems.
+            PlanError: the plan has problems, or a module was replaced since.
             HoldfastError: the model has changed since, and a tensor does not fit.
         """
         if self.problems:
             raise PlanError("\n".join(("The plan has problems:", *self.problems)))
+        for site, _ in self._sites:
+            if _module_at(self._model, site.prefix) is not site.module:
+                raise PlanError(
+                    f"`{site.path}`: the module was replaced since the plan was made. "
+                    "Make the plan again."
+                )
         now = [(site, rule) for site, rule in self._sites if not site.is_uninitialized]
         place([_prepared(site, rule) for site, rule in now])
         for site, rule in self._sites:
@@ -206,6 +212,13 @@ def _grouped(model: nn.Module) -> dict[int, list[Site]]:
         tensor = site.chain or site.module._parameters[site.name]
         groups.setdefault(id(tensor), []).append(site)
     return groups
+
+
+def _module_at(model: nn.Module, prefix: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(prefix)
+    except AttributeError:
+        return None
 
 
 def _conflict(sites: Sequence[Site], fitting: Sequence[Rule]) -> str:
