@@ -26,6 +26,23 @@ class Sine(nn.Module):
         return W.asin()
 
 
+class Wave(holdfast.Parametrization):
+    """A deterministic map that counts its evaluations."""
+
+    deterministic = True
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, X):
+        self.calls.append(None)
+        return X.sin()
+
+    def right_inverse(self, weight):
+        return weight.asin()
+
+
 def with_sine(module: nn.Module, *names: str) -> nn.Module:
     """Register a counting sine on the named tensors, or on ``weight``."""
     for name in names or ("weight",):
@@ -36,9 +53,11 @@ def with_sine(module: nn.Module, *names: str) -> nn.Module:
 def evaluations(module: nn.Module, name: str = "weight") -> int:
     """Tell how often the counting map has run since the last question.
 
-    This looks past the chain, which may take a look at it for the start of a change.
+    This looks past the chains, which may take a look at them for the start of a change,
+    so that what is remembered is dropped.
     """
-    calls = module.parametrizations[name]._modules["0"].calls
+    chain = module._modules["parametrizations"]._modules[name]
+    calls = chain._modules["0"].calls
     count = len(calls)
     calls.clear()
     return count

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import holdfast
 from holdfast import maps
-from support import Sine, Traced
+from support import Sine, Traced, Wave, evaluations
 
 ATTENTION = {
     "packed": lambda: nn.MultiheadAttention(8, 2, batch_first=True),
@@ -25,36 +25,6 @@ WEIGHTS = {
     "no bias": ["in_proj_weight"],
     "apart": ["q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias"],
 }
-
-
-class Wave(holdfast.Parametrization):
-    """A deterministic map that counts its evaluations."""
-
-    deterministic = True
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def forward(self, X):
-        self.calls.append(None)
-        return X.sin()
-
-    def right_inverse(self, weight):
-        return weight.asin()
-
-
-def evaluations(module, name="weight"):
-    """Tell how often the map has run since the last question.
-
-    This looks past `module.parametrizations`: who looks at it may change something, and
-    what is remembered is dropped.
-    """
-    chain = module._modules["parametrizations"]._modules[name]
-    calls = chain._modules["0"].calls
-    count = len(calls)
-    calls.clear()
-    return count
 
 
 def attention(kind, make=Sine):

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import holdfast
 from holdfast import errors, maps
-from support import Sine, evaluations, state_of
+from support import Sine, Wave, evaluations, state_of
 
 NAMES = ["weight_ih_l0", "weight_hh_l0"]
 
@@ -79,7 +79,7 @@ def test_A10_a_map_on_the_whole_constrains_the_parts_together():
 def test_A10_the_whole_is_evaluated_once_in_a_forward(make, grad):
     module, x = make(), torch.randn(5, 4 if make is attention else 2)
     name = "qkv" if make is attention else "weight"
-    holdfast.register_parametrization(module, name, Once())
+    holdfast.register_parametrization(module, name, Wave())
     counter = module.parametrizations[name][0].calls
     counter.clear()
     with torch.set_grad_enabled(grad):
@@ -90,23 +90,6 @@ def test_A10_the_whole_is_evaluated_once_in_a_forward(make, grad):
     if grad:
         module(x)[0].sum().backward()
         module(x)[0].sum().backward()  # no graph is left over
-
-
-class Once(holdfast.Parametrization):
-    """Deterministic, and counts."""
-
-    deterministic = True
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def forward(self, X):
-        self.calls.append(None)
-        return X.sin()
-
-    def right_inverse(self, weight):
-        return weight.asin()
 
 
 def test_A10_assigning_a_part_goes_through_the_right_inverse_of_the_whole():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ..plot import LineStyle
 
 
 def page(
@@ -13,6 +17,14 @@ def page(
     figure = Figure(figsize=(width, height), layout="constrained")
     row = figure.subplots(1, columns, squeeze=False, sharex=share, sharey=share)
     return figure, list(row[0])
+
+
+def styled(
+    labels: Iterable[str], *styles: tuple[str, str, str]
+) -> dict[str, LineStyle]:
+    """Return color, dashes and marker of each thing that is drawn, by its label."""
+    pairs = zip(labels, styles, strict=True)
+    return {label: LineStyle(*style) for label, style in pairs}
 
 
 def legend(figure: Figure, ax: Axes, columns: int = 3) -> None:

@@ -9,21 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ... import plot
-from ..pages import legend, page
+from ..pages import legend, page, styled
 from .pruning import ANYWHERE, PATTERNS, SCHEDULED, WAYS, Pattern, Pruned
 
-STYLES = dict(
-    zip(
-        (way.label for way in WAYS),
-        (
-            plot.LineStyle("#d55e00", ":", "v"),
-            plot.LineStyle("#e69f00", "--", "^"),
-            plot.LineStyle("#56b4e9", "-", "s"),
-            plot.LineStyle("#0072b2", "-", "o"),
-            plot.LineStyle("#000000", "-.", "D"),
-        ),
-        strict=True,
-    )
+STYLES = styled(
+    (way.label for way in WAYS),
+    ("#d55e00", ":", "v"),
+    ("#e69f00", "--", "^"),
+    ("#56b4e9", "-", "s"),
+    ("#0072b2", "-", "o"),
+    ("#000000", "-.", "D"),
 )
 _DRAWN = Pattern(2, 8)  # the pattern of the weights that are drawn
 _ROWS = 24

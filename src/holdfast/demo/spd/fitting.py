@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import holdfast
 from holdfast import maps
 
+from ..host import Host
 from ..progress import Listener
 from .settings import Settings
 
@@ -60,16 +61,6 @@ def random_start(seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     X = torch.randn(3, 50, 13, generator=generator, dtype=torch.float64)
     return X.mT @ X / 50
-
-
-class Host(nn.Module):
-    """A module with one batch of matrices."""
-
-    weight: Tensor
-
-    def __init__(self, start: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(start.clone())
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ... import plot
-from ..pages import legend, page
+from ..pages import legend, page, styled
 from .fitting import WAYS, Fit, Wines, random_start, smallest_eigenvalue
 from .settings import Settings
 
-STYLES = dict(
-    zip(
-        (way.label for way in WAYS),
-        (
-            plot.LineStyle("#0072b2", "-", "o"),
-            plot.LineStyle("#56b4e9", "-", "s"),
-            plot.LineStyle("#009e73", "-", "D"),
-            plot.LineStyle("#e69f00", "--", "v"),
-            plot.LineStyle("#d55e00", "--", "^"),
-        ),
-        strict=True,
-    )
+STYLES = styled(
+    (way.label for way in WAYS),
+    ("#0072b2", "-", "o"),
+    ("#56b4e9", "-", "s"),
+    ("#009e73", "-", "D"),
+    ("#e69f00", "--", "v"),
+    ("#d55e00", "--", "^"),
 )
 _WINES = (("#0072b2", "o"), ("#d55e00", "^"), ("#000000", "s"))
 _LOST = "definite up to here"

@@ -9,24 +9,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ... import plot
-from ..pages import legend, page
+from ..pages import legend, page, styled
 from .problems import Problem
 from .race import TOLERANCE, WAYS, Race
 
-STYLES = dict(
-    zip(
-        (way.label for way in WAYS),
-        (
-            plot.LineStyle("#0072b2", "-", "o"),
-            plot.LineStyle("#56b4e9", "-", "s"),
-            plot.LineStyle("#d55e00", "--", "^"),
-            plot.LineStyle("#e69f00", "--", "v"),
-            plot.LineStyle("#000000", "-.", "D"),
-            plot.LineStyle("#767676", ":", "P"),
-        ),
-        strict=True,
-    )
+STYLES = styled(
+    (way.label for way in WAYS),
+    ("#0072b2", "-", "o"),
+    ("#56b4e9", "-", "s"),
+    ("#d55e00", "--", "^"),
+    ("#e69f00", "--", "v"),
+    ("#000000", "-.", "D"),
+    ("#767676", ":", "P"),
 )
 _MOST_SHOWN = 16
 

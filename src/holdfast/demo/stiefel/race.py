@@ -10,28 +10,19 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrizations
 from torch.optim import Optimizer
 
 import holdfast
 
+from ..host import Host
 from ..progress import Listener
 from .problems import Problem, principal_components, procrustes
 from .settings import Settings
 
 TOLERANCE = 1e-6  # share that is left of the way from the start's loss to the best
 RATES = (0.03, 0.1, 0.01)  # of Adam: each way is shown with the one that suits it
-
-
-class Host(nn.Module):
-    """A module with one weight."""
-
-    weight: Tensor
-
-    def __init__(self, start: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(start.clone())
 
 
 @dataclass(frozen=True)
