@@ -37,7 +37,7 @@ from .inversion import says_there_is_none
 from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
-from .sharing import borrows, claim, holder_of, notes_in_use, notes_of, parts_of
+from .sharing import borrows, claim, holder_of, notes_in_use, notes_of
 from .ties import check_untied
 from .transaction import Snapshot, like
 
@@ -132,7 +132,7 @@ def register_parametrization(
                     unsafe=unsafe,
                     outside=outside,
                 )
-                _check_notes(parametrization, notes, where)
+                _check_notes(notes, where)
                 place([prepared])
         except Exception as error:
             name_tensor(error, where)
@@ -226,10 +226,10 @@ def check_arguments(map_: object, outside: str | None, where: Where) -> None:
 
 
 def _check_notes(
-    map_: nn.Module, before: list[dict[str, object]], where: Where
+    before: list[tuple[nn.Module, dict[str, object]]], where: Where
 ) -> None:
     """Refuse a map whose notes on another tensor have been written over."""
-    for part, notes in zip(parts_of(map_), before, strict=True):
+    for part, notes in before:
         now = notes_of(part)
         changed = [key for key in notes if now.get(key, notes[key]) != notes[key]]
         if changed:
@@ -255,7 +255,7 @@ def _append(
             check_image(image, value, where, unsafe=unsafe)
             if not unsafe:
                 _check_inverse(map_, image, where)
-            _check_notes(map_, notes, where)
+            _check_notes(notes, where)
     with undone_on_failure(module, chain):
         chain.append(map_)
         chain.unsafe |= unsafe

@@ -89,9 +89,9 @@ def _holding(part: nn.Module) -> nn.ModuleList | None:
     return home if any(x is part for m in links for x in parts_of(m)) else None
 
 
-def notes_in_use(map_: nn.Module) -> list[dict[str, object]]:
-    """Return the notes of those parts of a map that a chain has, to compare later."""
-    return [notes_of(x) if _holding(x) is not None else {} for x in parts_of(map_)]
+def notes_in_use(map_: nn.Module) -> list[tuple[nn.Module, dict[str, object]]]:
+    """Return those parts of a map that a chain has, with notes to compare later."""
+    return [(x, notes_of(x)) for x in parts_of(map_) if _holding(x) is not None]
 
 
 def notes_of(part: nn.Module) -> dict[str, object]:
