@@ -133,6 +133,7 @@ COMPILED = (
     "orthogonal cayley",
     "orthogonal householder",
     "polar",
+    "RKO",
     "horizontal matrix_exp",
     "matricized thin cayley -1",
     "scaled orthogonal",

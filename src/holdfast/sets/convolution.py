@@ -163,7 +163,8 @@ class OrthogonalKernels(Constraint):
         strides = spatial("stride", self.stride, kernel)
         steps = spatial("dilation", self.dilation, kernel)
         windows = zip(kernel.shape[2:], strides, steps, strict=True)
-        return math.prod(overlap(k, s, d) for k, s, d in windows) ** 0.5
+        # a list: the compiler does not take the product of a generator
+        return math.prod([overlap(k, s, d) for k, s, d in windows]) ** 0.5
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return how far the matrices are from scaled orthonormal ones."""
