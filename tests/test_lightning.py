@@ -214,6 +214,28 @@ def test_a_constraint_that_is_kept_neither_stops_nor_warns(tmp_path):
     assert callback.message == ""
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_processes_agree_at_every_turn_also_where_a_look_is_left_out(
+    tmp_path, elsewhere
+):
+    callback = HoldfastCallback(every=4, spectra_every=0, lost="stop", share=1e-9)
+    trainer, asked = trainer_of(tmp_path, callback), []
+
+    def reduce(lost, *, all):
+        asked.append((trainer.global_step, lost, all))
+        return elsewhere and trainer.global_step == 8
+
+    trainer.strategy.reduce_boolean_decision = reduce
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(Net(), loader())
+    steps = (1, 4, 8) if elsewhere else (1, 4, 8, 12, 16)
+    assert asked == [(step, False, False) for step in steps]
+    assert trainer.global_step == steps[-1]
+    stopped = [w for w in caught if "lost in another process" in str(w.message)]
+    assert len(stopped) == elsewhere
+
+
 # ---- Schedules, and resuming ---------------------------------------------------------
 
 

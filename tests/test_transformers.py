@@ -160,6 +160,34 @@ def test_a_constraint_that_is_kept_neither_stops_nor_warns(tmp_path):
     assert ours.message == ""
 
 
+def test_processes_agree_at_every_turn_also_where_a_look_is_left_out(
+    tmp_path, monkeypatch
+):
+    asked = []
+
+    def all_reduce(flag, operation):  # another process loses it at the third turn
+        assert operation == torch.distributed.ReduceOp.MAX
+        asked.append(flag.item())
+        flag.fill_(len(asked) == 3)
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    ours = HoldfastCallback(every=4, spectra_every=0, lost="stop", share=1e-9)
+    net, control = Net(), transformers.TrainerControl()
+    state = transformers.TrainerState(stateful_callbacks={})
+    arguments = transformers.TrainingArguments(str(tmp_path), use_cpu=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    ours.on_train_begin(arguments, state, control, model=net, optimizer=optimizer)
+    for state.global_step in range(1, 8):
+        ours.on_step_end(arguments, state, control)
+    assert asked == [0, 0]  # steps 1 and 4
+    assert not control.should_training_stop
+    state.global_step = 8
+    with pytest.warns(UserWarning, match="stops.*lost in another process"):
+        ours.on_step_end(arguments, state, control)
+    assert control.should_training_stop
+
+
 # ---- Schedules, and resuming ---------------------------------------------------------
 
 SAVING = {"save_strategy": "steps", "save_steps": 8}

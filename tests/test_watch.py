@@ -290,28 +290,53 @@ def test_many_lost_ones_are_counted():
         watch.after_step(1)
 
 
-def test_a_look_is_put_off_until_it_takes_no_more_than_its_share(monkeypatch):
-    now = [0.0]
+def looks_of(monkeypatch, *, step, look, steps, **options):
+    """Return the steps at which a watch looks, if a step and a look take that long."""
+    now, seen = [0.0], []
     monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
-    layer, seen = holdfast.orthogonal(nn.Linear(4, 4)), []
+    layer, found = holdfast.orthogonal(nn.Linear(4, 4)), holdfast.residuals
 
-    def looked(*_):
-        now[0] += 1.0  # a look takes a second
+    def looked(_):
+        now[0] += look
         return found(layer)
 
-    found = holdfast.residuals
-    monkeypatch.setattr(training.Watch, "_residuals", lambda _: looked())
+    monkeypatch.setattr(training.Watch, "_residuals", looked)
     watch = holdfast.Watch(
-        layer,
-        lambda name, value, step: seen.append(step),
-        every=1,
-        spectra_every=0,
-        share=0.1,
+        layer, lambda *row: seen.append(row[2]), spectra_every=0, **options
     )
-    for step in range(1, 31):
-        now[0] += 2.0  # and a step two
-        watch.after_step(step)
-    assert seen == [1, 6, 11, 16, 21, 26]
-    for share in (0, 1.5, -0.1):
-        with pytest.raises(ValueError, match="`share` to be in"):
-            holdfast.Watch(layer, share=share)
+    for each in range(1, steps + 1):
+        now[0] += step
+        watch.after_step(each)
+    assert watch.is_due(each + watch.every)
+    assert not watch.is_due(each)
+    return seen
+
+
+def test_a_look_is_left_out_until_looking_takes_no_more_than_its_share(monkeypatch):
+    times = {"step": 2.0, "look": 1.0, "steps": 30}
+    looks = looks_of(monkeypatch, every=1, share=0.1, **times)
+    assert looks == [1, 6, 11, 16, 21, 26]
+    assert looks_of(monkeypatch, every=4, share=0.1, **times) == [1, 8, 16, 24]
+    assert looks_of(monkeypatch, every=4, **times) == [1, 4, 8, 12, 16, 20, 24, 28]
+
+
+def test_unless_told_otherwise_it_looks_every_50_steps_in_2_percent_of_the_time(
+    monkeypatch,
+):
+    assert looks_of(monkeypatch, step=1.0, look=0.5, steps=200) == [
+        1,
+        50,
+        100,
+        150,
+        200,
+    ]
+    assert looks_of(monkeypatch, step=1.0, look=2.5, steps=350) == [1, 150, 300]
+    assert looks_of(monkeypatch, step=1.0, look=2.5, steps=150, every=50) == [
+        *(1, 50, 100, 150)
+    ]
+
+
+@pytest.mark.parametrize("share", [0, 1.5, -0.1, float("nan")])
+def test_a_share_is_one_of_the_time(share):
+    with pytest.raises(ValueError, match="`share` to be in"):
+        holdfast.Watch(holdfast.orthogonal(nn.Linear(4, 4)), share=share)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import ConstraintLostError
-from ..reporting.training import Watch
+from ..reporting.training import LOST_ELSEWHERE, Watch
 from .schedules import MakeSchedule, Schedules
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class HoldfastCallback(Callback):
             called when training starts, for each optimizer, and what they know is
             saved and restored with the trainer's checkpoints.
         **options: those of `holdfast.Watch`: ``every``, ``spectra_every``, ``tensors``,
-            ``lost``, ``estimates``.
+            ``lost``, ``estimates``, ``share``.
 
     Attributes:
         message: what was lost, after training was stopped for it; else empty.
@@ -88,20 +88,22 @@ class HoldfastCallback(Callback):
     ) -> None:
         """Look, log, and stop."""
         assert self._watch is not None
-        self._figures, lost = {}, False
         step = trainer.global_step
+        if not self._watch.is_due(step):
+            return
+        self._figures, lost = {}, False
         try:
             self._watch.after_step(step)
         except ConstraintLostError as error:
             self.message, lost = str(error), True
-        if not self._figures:
-            return
-        for logger in trainer.loggers:
-            logger.log_metrics(self._figures, step=step)
+        if self._figures:
+            for logger in trainer.loggers:
+                logger.log_metrics(self._figures, step=step)
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in self._figures.items()}
         )
         if trainer.strategy.reduce_boolean_decision(lost, all=False):
+            self.message = self.message or LOST_ELSEWHERE
             warnings.warn(f"Training stops. {self.message}", UserWarning, stacklevel=2)
             trainer.should_stop = True
 

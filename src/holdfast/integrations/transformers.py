@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, cast
 
+import torch
+from torch import distributed as dist
 from torch.optim import Optimizer
 
 try:
@@ -23,7 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from ..errors import ConstraintLostError
-from ..reporting.training import Log, Watch
+from ..reporting.training import LOST_ELSEWHERE, Log, Watch
 from .schedules import MakeSchedule, Schedules
 
 _OURS = "holdfast"  # the key of our state in the trainer's
@@ -43,7 +45,7 @@ class HoldfastCallback(TrainerCallback):
             `holdfast.Sparsify` or ``partial(holdfast.Rebase, every=10)``. They are
             called when training starts.
         **options: those of `holdfast.Watch`: ``every``, ``spectra_every``, ``tensors``,
-            ``lost``, ``estimates``.
+            ``lost``, ``estimates``, ``share``.
 
     Attributes:
         message: what was lost, after training was stopped for it; else empty.
@@ -96,11 +98,14 @@ class HoldfastCallback(TrainerCallback):
         """Look, log, and stop; note what the schedules know, as a save may follow."""
         assert self._watch is not None
         self._figures = {}
+        due, lost = self._watch.is_due(state.global_step), False
         try:
             self._watch.after_step(state.global_step)
         except ConstraintLostError as error:
-            self.message = str(error)
-            warnings.warn(f"Training stops. {error}", UserWarning, stacklevel=2)
+            self.message, lost = str(error), True
+        if due and self._watch.lost == "stop" and _on_any(args.device, lost=lost):
+            self.message = self.message or LOST_ELSEWHERE
+            warnings.warn(f"Training stops. {self.message}", UserWarning, stacklevel=2)
             control.should_training_stop = True
         if isinstance(self._log, Trainer):
             if self._figures:
@@ -122,6 +127,15 @@ class HoldfastCallback(TrainerCallback):
     ) -> None:
         """Take the schedules off the optimizer."""
         self._schedules.stop()
+
+
+def _on_any(device: torch.device, *, lost: bool) -> bool:
+    """Tell whether any process lost it; one that stopped alone would be waited for."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return lost
+    flag = torch.tensor(float(lost), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
 
 
 def _shared(state: TrainerState) -> dict[str, Any]:

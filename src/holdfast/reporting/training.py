@@ -14,6 +14,10 @@ from ..errors import ConstraintLostError
 from .measuring import singular_values, value_of, without_a_trace
 from .watching import Residual, chosen_tensors, residuals
 
+EVERY = 50
+SHARE = 0.02
+LOST_ELSEWHERE = "A constraint was lost in another process."
+
 Log: TypeAlias = Callable[[str, float, int], object]
 """What takes a figure: its name, its value, and the step."""
 
@@ -33,16 +37,17 @@ class Watch:
     Args:
         model: the model.
         log: what takes the figures; without it they are only judged.
-        every: the number of steps from one look at the residuals to the next.
+        every: the number of steps from one look at the residuals to the next; ``None``:
+            50, in a ``share`` of 0.02 if no other is given.
         spectra_every: the same for the singular values, which cost more; 0: never.
         tensors: which ones, by globs on their paths: ``"encoder.*"``.
         lost: what happens when a constraint is lost: ``"warn"`` once, and again if it
             has held in between; ``"stop"`` raises.
         estimates: also measure what only tends to its set; see `residuals`.
-        share: the largest share of the time that looking may take, ``0.02`` say. A look
-            that would take more, as the last one did, is put off until it does not.
-            ``None`` looks at every multiple: residuals of orthogonal weights cost about
-            half a training step, those of low rank and of stable matrices twenty.
+        share: the largest share of the time that looking may take: with 0.02, after a
+            look of one second those of the next 50 seconds are left out. ``None`` looks
+            at every multiple: the residuals of orthogonal weights cost about half a
+            training step, those of a decomposition several.
 
     Raises:
         ValueError: a number is too small, or ``lost`` is neither of the two.
@@ -75,13 +80,15 @@ class Watch:
         model: nn.Module,
         log: Log | None = None,
         *,
-        every: int = 50,
+        every: int | None = None,
         spectra_every: int = 500,
         tensors: str | Iterable[str] = "*",
         lost: Literal["warn", "stop"] = "warn",
         estimates: bool = False,
         share: float | None = None,
     ) -> None:
+        if every is None:
+            every, share = EVERY, SHARE if share is None else share
         if share is not None and not 0 < share <= 1:
             raise ValueError(f"Expected `share` to be in (0, 1], or None. Got {share}.")
         for name, number, least in (
@@ -100,7 +107,8 @@ class Watch:
         self.estimates = estimates
         self.share = share
         self._rested, self._cost = time.perf_counter(), 0.0
-        self._last: int | None = None
+        self._asked: int | None = None
+        self._looked: int | None = None
         self._known: frozenset[str] = frozenset()
         list(chosen_tensors(model, self.tensors))
 
@@ -108,7 +116,7 @@ class Watch:
         """Do what is due after a step of the optimizer.
 
         The first call looks at everything; later ones do when a multiple of ``every``
-        has been reached or passed since the call before.
+        has been reached or passed since the call before, and ``share`` allows it.
 
         Args:
             step: the number of steps that the optimizer has made.
@@ -117,30 +125,36 @@ class Watch:
             ConstraintLostError: a constraint is lost, with ``lost="stop"``. All figures
                 have been logged before.
         """
+        due, self._asked = self.is_due(step), step
         start = time.perf_counter()
-        if self.share is not None and self._cost > self.share * (start - self._rested):
-            return  # what is due stays due
-        found = self._residuals() if self._is_due(step, self.every) else None
+        if not due or (self.share and self._cost > self.share * (start - self._rested)):
+            return
+        since, self._looked = self._looked, step
+        found = self._residuals() if _passed(self.every, since, step) else None
         figures = {
             f"residual/{path}": each.value for path, each in (found or {}).items()
         }
-        if self._is_due(step, self.spectra_every):
+        if _passed(self.spectra_every, since, step):
             figures |= self._spectra()
-        self._last = step
-        if found is not None or figures:
-            self._rested = time.perf_counter()
-            self._cost = self._rested - start
+        self._rested = time.perf_counter()
+        self._cost = self._rested - start
         if self.log is not None:
             for name, value in figures.items():
                 self.log(name, value, step)
         if found is not None:
             self._judge(found, step)
 
-    def _is_due(self, step: int, every: int) -> bool:
-        """Tell whether a multiple was passed; a step that is repeated passes none."""
-        if not every:
-            return False
-        return self._last is None or step // every != self._last // every
+    def is_due(self, step: int) -> bool:
+        """Tell whether this step has its turn, which is the same on all processes.
+
+        Whether there is time for a look may differ between them: what they do together,
+        as stopping, they agree upon at every turn.
+
+        Args:
+            step: the number of steps that the optimizer has made.
+        """
+        each = (self.every, self.spectra_every)
+        return any(_passed(every, self._asked, step) for every in each)
 
     def _residuals(self) -> dict[str, Residual]:
         return residuals(self.model, self.tensors, estimates=self.estimates)
@@ -165,6 +179,13 @@ class Watch:
             raise ConstraintLostError(_in_words(lost, step))
         if new:
             warnings.warn(_in_words(lost, step), UserWarning, stacklevel=3)
+
+
+def _passed(every: int, since: int | None, step: int) -> bool:
+    """Tell whether a multiple was passed; a step that is repeated passes none."""
+    if not every:
+        return False
+    return since is None or step // every != since // every
 
 
 def _in_words(lost: dict[str, Residual], step: int) -> str:
