@@ -95,7 +95,7 @@ class EpochList(nn.ModuleList):
 
     def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As ``nn.Module``; ``model.parameters()`` comes through here."""
-        if is_traced() or not _asks_for_hooks():
+        if not (is_traced() or _asks_for_hooks()):
             self.look()
         yield from super().named_modules(*args, **kwargs)
 

@@ -185,11 +185,13 @@ def _traced(rule: Rule) -> type[Function]:
         ctx.others = len(outputs) - 1
         return outputs[0]
 
-    def backward(ctx: Any, G: Tensor) -> Any:  # noqa: ANN401
+    # of a name in small letters: torch 2.6 takes G for a tensor that is kept as g
+    def backward(ctx: Any, grad_output: Tensor) -> Any:  # noqa: ANN401
         saved = iter(ctx.saved_tensors)
         kept = tuple(next(saved) if there else None for there in ctx.present)
-        with no_autocast(G):
-            return rule.vjp(kept, ctx.needs_input_grad, G, *[None] * ctx.others)
+        unused = [None] * ctx.others
+        with no_autocast(grad_output):
+            return rule.vjp(kept, ctx.needs_input_grad, grad_output, *unused)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     return type(rule.__name__, (Function,), members)

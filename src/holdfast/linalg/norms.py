@@ -188,7 +188,7 @@ def _inverse(norm: Tensor, at_zero: float) -> Tensor:
 
 def _inner(U: Tensor, V: Tensor, like: Tensor) -> Tensor:
     """Return the real inner products of slices, in the shape of a tensor."""
-    product = (U.conj() * V).real if U.is_complex() else U * V
+    product = (U.conj() * V).real if U.dtype.is_complex else U * V
     return _sum_like(product, like)
 
 

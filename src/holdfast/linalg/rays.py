@@ -182,7 +182,7 @@ def real_inner(U: Tensor, V: Tensor) -> Tensor:
         >>> real_inner(torch.tensor([1.0, 1j]), torch.tensor([2.0, 1j]))
         tensor([3.])
     """
-    product = (U.conj() * V).real if U.is_complex() else U * V
+    product = (U.conj() * V).real if U.dtype.is_complex else U * V
     return product.sum(-1, keepdim=True)
 
 

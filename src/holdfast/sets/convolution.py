@@ -21,6 +21,7 @@ from .constraint import Constraint, Shape
 from .orthogonal import Stiefel
 
 Padding = Literal["zeros", "circular"]
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 
 class ConvolutionBall(Constraint):
@@ -73,7 +74,7 @@ class ConvolutionBall(Constraint):
 
     def norm(self, kernel: Tensor) -> Tensor:
         """Return the norm that the set bounds, with its gradient."""
-        if self.padding not in get_args(Padding):
+        if self.padding not in PADDINGS:
             raise ValueError(
                 'Expected `padding` to be "zeros" or "circular": reflected or repeated '
                 f"entries count twice. Got {self.padding!r}."
