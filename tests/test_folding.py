@@ -658,7 +658,7 @@ def test_X7_a_folded_model_exports_and_traces():
 
 @pytest.mark.parametrize("recipe", recipes())
 def test_X7_the_values_of_every_recipe_export_as_constants(recipe):
-    torch.compiler.reset()  # torch 2.6 counts the exports of all recipes against a limit
+    torch.compiler.reset()  # torch 2.6 counts the exports against a limit
     layer = recipes()[recipe](nn.Linear(4, 4)).eval()
     x = torch.rand(3, 4)
     with holdfast.folded(layer):
