@@ -24,9 +24,9 @@ def symmetric_exponential(S: Tensor) -> Tensor:
         \Phi_{ij} = \frac{e^{\lambda_i} - e^{\lambda_j}}{\lambda_i - \lambda_j},
 
     in which :math:`\Phi` is smooth where eigenvalues meet. Tracers, which do not know
-    this formula, get `matrix_exponential`. Single precision is computed
-    in double: a rounding of S in its largest eigenvalue would be one of exp(S) in the
-    exponent.
+    this formula, get `matrix_exponential`, and so does CUDA, where a decomposition makes
+    the host wait. Single precision is computed in double: a rounding of S in its
+    largest eigenvalue would be one of exp(S) in the exponent.
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.
 
@@ -41,6 +41,9 @@ def symmetric_exponential(S: Tensor) -> Tensor:
         https://doi.org/10.1137/1.9780898717778
     """
     require_square(S)
+    if S.is_cuda:
+        W = matrix_exponential((S + S.mH) / 2)
+        return (W + W.mH) / 2
     if traced(S):
         return matrix_exponential(S)
     return _SymmetricExponential.apply(S)

@@ -162,6 +162,9 @@ def matrix_exponential(A: Tensor) -> Tensor:
         some squarings would show in the fifth digit for n = 64, whereas the wrong
         coefficient is off by at most 3e-10, and vanishes in the cast.
 
+    On CUDA it is made of products alone, without a wait of the host, for norms up to
+    1000; see `linalg/portable.py`.
+
     Example:
         >>> import torch
         >>> matrix_exponential(torch.zeros(2, 2))
@@ -169,13 +172,13 @@ def matrix_exponential(A: Tensor) -> Tensor:
                 [0., 1.]])
     """
     require_square(A)
+    if A.is_cuda or exported_to_onnx():
+        return portable_exponential(A)
     return _by_torch(A) if traced(A) else _Exponential.apply(A)
 
 
 def _by_torch(A: Tensor) -> Tensor:
     """Return torch's exponential. See Note [A batch of two]."""
-    if exported_to_onnx():
-        return portable_exponential(A)
     wide = double(A)
     if wide.dtype != A.dtype:
         return torch.matrix_exp(wide).to(A.dtype)
