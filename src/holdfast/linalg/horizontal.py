@@ -35,6 +35,7 @@ from .gram_matrix import gram
 from .inverse import accretive_inverse
 from .precision import double
 from .products import add_product
+from .resolvent import is_long
 from .thin import require_columns
 from .tracing import traced
 
@@ -118,8 +119,19 @@ def _around(
     if Z.shape[-2] == Z.shape[-1]:  # the whole space is its only subspace
         return base + 0 * Z
     K = horizontal_slope(Z, base)
-    F, S = functions(gram(K.conj_physical().mT))
-    return add_product(base @ F, K, S)
+    F, S = functions(_gram(K))
+    return add_product(base @ F.to(K.dtype), K, S.to(K.dtype))
+
+
+def _gram(K: Tensor) -> Tensor:
+    """Return K^H K, in double precision if that of K rounds an identity beside it.
+
+    On CUDA nobody may look, and it always is.
+    """
+    G = K if K.is_cuda else gram(K.conj_physical().mT)
+    if K.is_cuda or (not traced(G) and is_long(G.detach() / 4)):
+        return gram(double(K).conj_physical().mT)
+    return G
 
 
 def _cayley(G: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +158,7 @@ def _cosine(G: Tensor) -> tuple[Tensor, Tensor]:
         again = halvings > step
         S = torch.where(again, F @ S, S)
         F = torch.where(again, 2 * (F @ F) - powers[0], F)
-    return F.to(G.dtype), S.to(G.dtype)
+    return F, S
 
 
 def _halvings(square: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ from .tracing import exported_to_onnx, recorded
 # alone are used.
 _SINGLE, _FEW, _MANY, _TRACED, _PRODUCTS = 64, 32, 16, 128, 512
 
-# The schedule of `inverse_by_products` converges for norms of N = S^H S up to this, and
-# is never for a smaller share of the largest value than that.
-_LARGEST, _SHARE = 1e7, 1 / 8
+# The schedule of `inverse_by_products` converges for norms of N = S^H S up to these, in
+# single and in double precision, and is never for a share of less than 1/8.
+_LARGEST, _LARGEST_DOUBLE, _SHARE = 1e7, 1e10, 1 / 8
 
 # Without pivots the error grows faster with the norm than LAPACK's. So it is looked at,
 # where a look is cheap, and steps of Newton are added while it is this many roundings.
@@ -79,9 +79,9 @@ def accretive_inverse(S: Tensor) -> Tensor:
 
     The derivative is :math:`-M^H G M^H` for the inverse M: two products. For other
     matrices the result may be inaccurate, since there are no pivots. On CUDA it costs
-    36 products up to size 512 (38 in double precision), but no wait of the host. The
-    schedule there converges for :math:`\|S\|^2` up to 1e7, and in single precision
-    digits are lost beyond :math:`\|S\| = 100`. See Note [Accretive].
+    36 products up to size 512 (50 in double precision), but no wait of the host. The
+    schedule there converges for :math:`\|S\|` up to 3e3, or 1e5 in double precision,
+    and in single precision digits are lost beyond 100. See Note [Accretive].
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``.
 
@@ -179,7 +179,8 @@ def inverse_by_products(S: Tensor) -> Tensor:
     )
     identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device).expand_as(S)
     Z = identity / largest[..., None, None]
-    low = 1 / _LARGEST
+    wide = S.dtype in (torch.float64, torch.complex128)
+    low = 1 / (_LARGEST_DOUBLE if wide else _LARGEST)
     while 1 - low > torch.finfo(S.dtype).eps:
         share = max(low, _SHARE)
         c = 4 / (1 + share) ** 2

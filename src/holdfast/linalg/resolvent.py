@@ -19,21 +19,29 @@ def resolvent(Omega: Tensor, K: Tensor) -> Tensor:
     """Return the inverse X of S = I - Omega/2 + K^H K/4.
 
     A long K has its square in S, and rounds the columns that it hardly has a part in.
+    So S is made and inverted in double precision then, and on CUDA, where nobody may
+    look how long it is, always.
 
     Example:
         >>> import torch
         >>> resolvent(torch.zeros(1, 1), torch.full((1, 1), 2.0))
         tensor([[0.5000]])
     """
-    S = add_product(Omega, K.mH, K, alpha=0.25, beta=-0.5)
-    if _is_long(S):
+    S = None if K.is_cuda else add_product(Omega, K.mH, K, alpha=0.25, beta=-0.5)
+    if S is None or is_long(S):
         wide = double(K)
         S = add_product(double(Omega), wide.mH, wide, alpha=0.25, beta=-0.5)
     return invert_accretive(add_to_diagonal(S, 1)).to(K.dtype)
 
 
-def _is_long(S: Tensor) -> bool:
-    """Tell whether single precision rounds S too much, where a look is cheap."""
+def is_long(S: Tensor) -> bool:
+    """Tell whether single precision rounds I + S too much, where a look is cheap.
+
+    Example:
+        >>> import torch
+        >>> is_long(torch.eye(2)), is_long(5 * torch.eye(2))
+        (False, True)
+    """
     if S.dtype in (torch.float64, torch.complex128):
         return False
     if S.device.type != "cpu" or recorded(S) or S.numel() == 0:
