@@ -123,6 +123,8 @@ def bound(W: Tensor) -> Tensor:
         >>> float(bound(torch.tensor([[3.0, 0.0], [0.0, 0.0]])))
         3.0
     """
+    if 0 in W.shape[-2:]:
+        return W.real.new_zeros(*W.shape[:-2], 1, 1)
     scale = W.abs().amax((-2, -1), keepdim=True)
     scale = torch.where(scale > 0, scale, 1)
     scaled = W / scale
