@@ -39,8 +39,8 @@ from .resolvent import is_long
 from .thin import require_columns
 from .tracing import traced
 
-# Doublings where the host may not look at the angles: these may be 50 there.
-_FIXED = 5
+# Doublings where the host may not look at the angles: these may be 700 there.
+_FIXED = 10
 
 _COSINE = [(-1) ** j / math.factorial(2 * j) for j in range(12)]
 _SINE = [(-1) ** j / math.factorial(2 * j + 1) for j in range(12)]
@@ -78,8 +78,8 @@ def horizontal_exponential_at(Z: Tensor, base: Tensor) -> Tensor:
     are the angles between the two subspaces. Costs 10nk² operations and seven
     products of size k in double precision, two more for each doubling of an angle of
     :math:`\pi/2`, and twice that for the gradient. Where the host may not look at the
-    angles (on another device than the CPU, and while tracing) there are always ten
-    more, and angles above 50 give NaN. See Note [Cosines].
+    angles (on another device than the CPU, and while tracing) there are always 20
+    more, and angles above 700 may give NaN. See Note [Cosines].
 
     Shape: ``(*batch, n, k), (*batch, n, k) -> (*batch, n, k)`` for n >= k; the base may
         lack leading dimensions.
