@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -12,6 +13,8 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+
+from pretended import pretended_device
 
 torch.set_num_threads(1)
 
@@ -56,3 +59,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A CUDA device, if only a pretended one where there is none."""
+    if torch.cuda.is_available():
+        yield
+        return
+    with pretended_device(monkeypatch):
+        yield
+
+
+@pytest.fixture
+def no_waiting(device: None) -> Iterator[None]:
+    """Turn every wait of the host into an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
