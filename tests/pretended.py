@@ -82,7 +82,9 @@ class Device:
     def wait(self, what: str, reason: str) -> None:
         """Let the host wait, if it may."""
         if self.mode == "error" or self.graph is not None:
-            raise RuntimeError(f"called a synchronizing CUDA operation: {what}, {reason}")
+            raise RuntimeError(
+                f"called a synchronizing CUDA operation: {what}, {reason}"
+            )
         if self.mode == "warn":
             warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
 
@@ -105,7 +107,11 @@ class _Naming(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         mine = bool(args) and isinstance(args[0], Tensor)
         here = mine and self.device.serves(args[0])
-        if name == "__get__" and func.__self__.__name__ in ("device", "is_cuda", "is_cpu"):
+        if name == "__get__" and func.__self__.__name__ in (
+            "device",
+            "is_cuda",
+            "is_cpu",
+        ):
             asked = func.__self__.__name__
             if asked == "device":
                 return _CUDA if here else torch.device("cpu")
@@ -178,7 +184,9 @@ class _Watching(TorchDispatchMode):
                 given or name != self.device.calling
             ):
                 for x in _tensors(out):
-                    self.device.anywhere[x.untyped_storage()._cdata] = x.untyped_storage()
+                    self.device.anywhere[x.untyped_storage()._cdata] = (
+                        x.untyped_storage()
+                    )
             if self.device.graph is not None:
                 self.device.graph.note(func, args, kwargs, out)
             return out
@@ -217,7 +225,9 @@ class Graph:
         """Keep an operation, and the memory that it fills."""
         old = {x.untyped_storage()._cdata for x in _tensors([args, *kwargs.values()])}
         made = [
-            x if isinstance(x, Tensor) and x.untyped_storage()._cdata not in old else None
+            x
+            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in old
+            else None
             for x in _leaves(out)
         ]
         self.operations.append((func, args, kwargs, made))
@@ -243,8 +253,14 @@ class Graph:
 class Stream:
     """A stream, of which here all are the same."""
 
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
     def wait_stream(self, stream: Stream) -> None:
         """Do nothing."""
+
+    def is_capturing(self) -> bool:
+        return self.device.graph is not None
 
 
 def _stubs(device: Device) -> dict[str, Any]:
@@ -270,8 +286,8 @@ def _stubs(device: Device) -> dict[str, Any]:
     return {
         "set_sync_debug_mode": set_mode,
         "synchronize": synchronize,
-        "Stream": Stream,
-        "current_stream": Stream,
+        "Stream": lambda: Stream(device),
+        "current_stream": lambda: Stream(device),
         "stream": lambda stream: contextlib.nullcontext(),
         "CUDAGraph": Graph,
         "graph": graph,
@@ -290,6 +306,9 @@ def pretended_device(patch: pytest.MonkeyPatch) -> Iterator[None]:
     device = Device()
     for name, stub in _stubs(device).items():
         patch.setattr(torch.cuda, name, stub)
+    for name, found in (("accelerator", _CUDA), ("stream", Stream(device))):
+        stub = lambda *_, found=found, **__: found  # noqa: E731
+        patch.setattr(torch.accelerator, f"current_{name}", stub)
     for module in _PYTHON:
         for end in _OVERRIDDEN:
             name = f"has_torch_function{end}"

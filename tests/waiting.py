@@ -1,8 +1,8 @@
 """What makes the host wait for a CUDA device, and what does not, with the reasons.
 
-The names are those of torch's operations, as a dispatch mode sees them. An example takes
-a square symmetric matrix on the device. `test_no_host_sync.py` runs the examples, on a
-real device where there is one.
+The names are those of torch's operations, as a dispatch mode sees them. An example
+takes a square symmetric matrix on the device. `test_no_host_sync.py` runs the examples,
+on a real device where there is one.
 """
 
 from __future__ import annotations

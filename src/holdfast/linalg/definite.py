@@ -24,8 +24,8 @@ def symmetric_exponential(S: Tensor) -> Tensor:
         \Phi_{ij} = \frac{e^{\lambda_i} - e^{\lambda_j}}{\lambda_i - \lambda_j},
 
     in which :math:`\Phi` is smooth where eigenvalues meet. Tracers, which do not know
-    this formula, get `matrix_exponential`, and so does CUDA, where a decomposition makes
-    the host wait. Single precision is computed in double: a rounding of S in its
+    this formula, get `matrix_exponential`, and so does CUDA, where a decomposition
+    makes the host wait. Single precision is computed in double: a rounding of S in its
     largest eigenvalue would be one of exp(S) in the exponent.
 
     Shape: ``(*batch, n, n) -> (*batch, n, n)``, of single or double precision.

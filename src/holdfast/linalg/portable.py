@@ -1,8 +1,9 @@
-"""What torch or LAPACK is asked for otherwise, by products alone, the same for all values.
+"""What torch or LAPACK is asked for otherwise, by products alone.
 
-ONNX has no inverse, no triangular solve and no exponential of matrices: while a model
-is exported to it (`tracing.exported_to_onnx`) these take their places. On an
-accelerator torch's exponential makes the host wait, which looks at the norm.
+They are the same for all values. ONNX has no inverse, no triangular solve and no
+exponential of matrices: while a model is exported to it (`tracing.exported_to_onnx`)
+these take their places. On an accelerator torch's exponential makes the host wait,
+which looks at the norm.
 """
 
 from __future__ import annotations
