@@ -69,7 +69,13 @@ def waits(step: Callable[[], object]) -> int:
 
 
 def captured(step: Callable[[], object]) -> torch.cuda.CUDAGraph | None:
-    """Return the CUDA graph of a step, or None if there is none."""
+    """Return the CUDA graph of a step, or None if there is none.
+
+    None is tried where the host waits: a capture that fails leaves the device's streams
+    and memory in disorder.
+    """
+    if waits(step):
+        return None
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

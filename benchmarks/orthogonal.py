@@ -161,8 +161,7 @@ class Entry:
         read = partial(bench.contestant, layer=self.layer, G=self.G)
         yield read(self.name, "layer.weight.backward(G)")
         yield read(self.name + FORWARD, "layer.weight")
-        # where the host waits, there is no graph
-        if self.waits == 0 and (graph := captured(self.step)) is not None:
+        if self.waits is not None and (graph := captured(self.step)) is not None:
             yield bench.contestant(self.name + REPLAY, "graph.replay()", graph=graph)
 
     def cells(self, found: Comparison, first: str, device: str) -> Iterator[str]:

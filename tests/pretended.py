@@ -38,6 +38,7 @@ from waiting import INDEXING, UNCERTAIN, WAITING
 _CUDA = torch.device("cuda", 0)
 _MARK = torch.device("cpu", 0)  # without an index it is the processor
 
+_PRODUCTS = ("mm", "bmm", "addmm", "addmm_", "baddbmm", "baddbmm_")
 _LISTS = ("tensor", "as_tensor", "asarray", "new_tensor")
 _READS = ("tolist", "numpy", "__array__", "__dlpack__")
 
@@ -176,7 +177,9 @@ class _Watching(TorchDispatchMode):
             here = any(self.device.has(x) for x in given)
             if here:
                 self._look(name, given, args)
-            out = func(*args, **kwargs)
+            out = func(
+                *(_rounded(args) if here and name in _PRODUCTS else args), **kwargs
+            )
             if here or kwargs.get("device") == _MARK:
                 for x in _tensors(out):
                     self.device.take(x)
@@ -202,6 +205,25 @@ class _Watching(TorchDispatchMode):
             wait(name, "of which nobody promises that it can be captured")
         if name in INDEXING and any(x.dtype is torch.bool for x in _tensors(args[1])):
             wait(name, "what a mask selects has to be counted")
+
+
+def _rounded(args: Any) -> Any:
+    """Return the factors of a product, of three digits where TF32 is allowed."""
+    setting = torch.backends.cuda.matmul
+    new = hasattr(setting, "fp32_precision")  # since torch 2.9
+    if not (setting.fp32_precision == "tf32" if new else setting.allow_tf32):
+        return args
+    *others, A, B = args
+    return [*others, _tf32(A), _tf32(B)]
+
+
+def _tf32(X: Tensor) -> Tensor:
+    if X.dtype is torch.complex64:
+        return torch.view_as_complex(_tf32(torch.view_as_real(X.resolve_conj())))
+    if X.dtype is not torch.float32:
+        return X
+    bits = X.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -297,6 +319,7 @@ def _stubs(device: Device) -> dict[str, Any]:
         "max_memory_allocated": lambda: 0,
         "reset_peak_memory_stats": lambda: None,
         "get_device_name": lambda: "pretended",
+        "get_device_capability": lambda: (8, 0),
     }
 
 

@@ -88,7 +88,22 @@ def test_without_a_device_the_table_says_so(orthogonal, capsys):
     assert "no CUDA device" in capsys.readouterr().err
 
 
-@pytest.mark.cuda
+@pytest.mark.usefixtures("device")
+def test_the_table_on_a_device_counts_waits_and_replays_graphs(orthogonal, capsys):
+    orthogonal.main(["--quick", "--device", "cuda"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    head = next(row for row in rows if row[:1] == ["weight, map"])
+    assert head[-2:] == ["waits", "replay"]
+    mine = [row for row in rows if row[1:2] and row[1].startswith("holdfast")]
+    assert len(mine) > 10
+    for row in mine:
+        assert row[-2] == "0"
+        assert row[-1] != "no"
+    assert any(row[-1] == "no" for row in rows if row[1:2] == ["torch"])
+
+
+@pytest.mark.usefixtures("device")
 def test_waits_of_the_host_are_counted():
     device = importlib.import_module("benchmarks.device")
     x = torch.ones(3, device="cuda")

@@ -8,6 +8,7 @@ processor does.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import scipy.linalg
@@ -17,7 +18,8 @@ from torch.testing import assert_close
 
 from holdfast import linalg
 from holdfast.linalg.portable import portable_exponential
-from test_cuda import ORTHOGONAL
+from holdfast.linalg.precision import exactly
+from test_cuda import ORTHOGONAL, aside, step
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -184,3 +186,47 @@ def derivatives(host: torch.nn.Module, x: Tensor) -> list[Tensor]:
         *(s.detach() for s in slopes),
         *(s for s in second if s is not None),
     ]
+
+
+# ---- Products of three digits -------------------------------------------------------
+
+
+@pytest.fixture
+def tensor_cores(device: None) -> Iterator[None]:
+    """Allow TF32, as Lightning tells everybody to."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    assert torch.get_float32_matmul_precision() == "high", "it is the user's"
+    torch.set_float32_matmul_precision(before)
+
+
+def test_products_are_rounded_where_that_is_allowed(tensor_cores):
+    """Negative control; on devices older than Ampere they are not."""
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this device has no TF32")
+    Q = columns(64, 64).float().cuda()
+    assert off(Q @ Q) > 1e-4
+    with exactly(Q):
+        assert off(Q @ Q) < 1e-5
+
+
+@pytest.mark.parametrize("case", ORTHOGONAL, ids=str)
+@pytest.mark.parametrize("shape", [(16, 16), (24, 3), (3, 4, 4)])
+def test_weights_keep_their_digits_on_tensor_cores(case, shape, tensor_cores):
+    if shape[-1] != shape[-2] and (5, 3) not in case.shapes:
+        pytest.skip("square matrices only")
+    dtype = SINGLE if SINGLE in case.dtypes else torch.complex64
+    host = aside(case, shape, dtype).cuda()
+    x = torch.randn(shape, dtype=dtype, device="cuda")
+    step(host, x)
+    W = host.weight.detach()
+    assert float(case.codomain(shape).residual(W).amax()) < 1e-5
+    torch.set_float32_matmul_precision("highest")
+    expected = [p.grad.clone() for p in host.parameters()]
+    host.zero_grad()
+    step(host, x)
+    torch.set_float32_matmul_precision("high")
+    for mine, parameter in zip(expected, host.parameters(), strict=True):
+        scale = max(1.0, float(parameter.grad.abs().max()))
+        assert_close(mine, parameter.grad, rtol=0, atol=1e-2 * scale)

@@ -339,7 +339,7 @@ def test_T5_state_dict_restores_the_state_of_a_map() -> None:
     assert second.parametrizations.weight[0].shift == 7.0
 
 
-@pytest.mark.cuda
+@pytest.mark.usefixtures("device")
 def test_T5_cuda_moves_the_maps() -> None:
     layer = register(nn.Linear(3, 3), Scaled()).cuda()
     assert layer.parametrizations.weight[0].shift.is_cuda

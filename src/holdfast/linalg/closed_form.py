@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from .precision import autocasts, no_autocast
+from .precision import coarse, exactly
 from .tracing import forward_mode, transforming
 
 Tensors = tuple[Tensor | None, ...]
@@ -107,8 +107,8 @@ def closed_form(rule: Rule) -> Callable[..., Tensor]:
     def function(*inputs: Tensor | None) -> Tensor:
         first = inputs[0]
         assert first is not None
-        if autocasts(first):  # which would cast some factors of a product, not all
-            with no_autocast(first):
+        if coarse(first):  # autocast would cast some factors of a product, not all
+            with exactly(first):
                 return function(*inputs)
         if torch.compiler.is_compiling():
             if torch.is_grad_enabled() and any(
@@ -140,7 +140,7 @@ def _eager(rule: Rule) -> tuple[type[Function], type[Function]]:
         if G is None:
             shape, dtype, device = ctx.like
             G = torch.zeros(shape, dtype=dtype, device=device)
-        with no_autocast(G):
+        with exactly(G):
             return rule.vjp(ctx.saved_tensors, ctx.needs_input_grad, G, *others)
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:  # noqa: ANN401
@@ -190,7 +190,7 @@ def _traced(rule: Rule) -> type[Function]:
         saved = iter(ctx.saved_tensors)
         kept = tuple(next(saved) if there else None for there in ctx.present)
         unused = [None] * ctx.others
-        with no_autocast(grad_output):
+        with exactly(grad_output):
             return rule.vjp(kept, ctx.needs_input_grad, grad_output, *unused)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}

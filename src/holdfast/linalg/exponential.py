@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .chebyshev import derivative, evaluate, sweep
 from .portable import portable_exponential
-from .precision import double, no_autocast
+from .precision import double, exactly
 from .products import add_product, add_to_diagonal
 from .rotation import plane_rotation, space_rotation, turned
 from .structure import (
@@ -104,7 +104,7 @@ class _SkewExponential(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
         """Return the skew gradient; the fast way unless it is differentiated again."""
         _, A, _, halvings, *tensors = ctx.saved_tensors
-        with no_autocast(A):
+        with exactly(A):
             if torch.is_grad_enabled():
                 slope = derivative(A.mH, grads[0], ctx.plan, halvings)
             else:
@@ -131,7 +131,7 @@ class _LowerExponential(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         """Return the lower gradient."""
         X, A, base, halvings, *tensors = ctx.saved_tensors
-        with no_autocast(A):
+        with exactly(A):
             G = grads[0] if base is None else base.mH @ grads[0]
             if torch.is_grad_enabled():
                 slope = derivative(lower_skew(X).mH, G, ctx.plan, halvings)
@@ -200,7 +200,7 @@ class _Exponential(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401
         (A,) = ctx.saved_tensors
-        with no_autocast(A):
+        with exactly(A):
             return exponential_derivative(A.mH, grads[0])
 
     @staticmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -62,22 +63,93 @@ def autocasts(X: Tensor) -> bool:
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
-def no_autocast(X: Tensor) -> AbstractContextManager[object]:
-    """Return a context without autocast, for derivatives of what was computed so.
+def coarse(X: Tensor) -> bool:
+    """Tell whether products of the tensor would have less digits than it has.
 
-    A backward pass may run inside autocast, which casts some of the operands of a
-    product and leaves others.
+    So it is under autocast, and on CUDA where products of single precision may be
+    rounded to TF32 (`torch.set_float32_matmul_precision`), whose three digits no
+    orthogonal matrix would keep. What a compiler makes follows that setting.
+
+    Example:
+        >>> import torch
+        >>> with torch.autocast("cpu"):
+        ...     print(coarse(torch.zeros(2)))
+        True
+    """
+    return autocasts(X) or _on_tensor_cores(X)
+
+
+def exactly(X: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which products have as many digits as the tensor.
+
+    Backward passes need it as well: they may run inside autocast, which casts some of
+    the operands of a product and leaves others.
 
     Example:
         >>> import torch
         >>> X = torch.eye(2)
-        >>> with torch.autocast("cpu"), no_autocast(X):
+        >>> with torch.autocast("cpu"), exactly(X):
         ...     print((X @ X).dtype)
         torch.float32
     """
-    if not autocasts(X):
-        return nullcontext()
-    return torch.autocast(X.device.type, enabled=False)
+    cast_by_none: AbstractContextManager[object] = nullcontext()
+    if autocasts(X):
+        cast_by_none = torch.autocast(X.device.type, enabled=False)
+    if not _on_tensor_cores(X):
+        return cast_by_none
+    return _tensor_cores.unused(cast_by_none)
+
+
+def _on_tensor_cores(X: Tensor) -> bool:
+    return X.is_cuda and not torch.compiler.is_compiling() and _tensor_cores.used()
+
+
+class _TensorCores:
+    """Torch's setting for products of single precision on CUDA: one for all threads.
+
+    The first thread that comes switches it, and the last one that leaves switches back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, _EXACT
+
+    def used(self) -> bool:
+        """Tell whether products may be rounded."""
+        return _setting() not in (_EXACT, "none")
+
+    @contextmanager
+    def unused(self, inside: AbstractContextManager[object]) -> Generator[None]:
+        """Let no product be rounded, in another context."""
+        with self._lock:
+            if self._inside == 0:
+                self._before = _setting()
+                _set(_EXACT)
+            self._inside += 1
+        try:
+            with inside:
+                yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    _set(self._before)
+
+
+if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # since torch 2.9
+    _EXACT = "ieee"
+
+    def _setting() -> str:
+        return str(torch.backends.cuda.matmul.fp32_precision)
+
+    def _set(precision: str) -> None:
+        torch.backends.cuda.matmul.fp32_precision = precision
+
+else:
+    _EXACT = "highest"
+    _setting = torch.get_float32_matmul_precision
+    _set = torch.set_float32_matmul_precision
+
+_tensor_cores = _TensorCores()
 
 
 def full_precision(
@@ -85,9 +157,9 @@ def full_precision(
 ) -> Callable[_Arguments, _Result]:
     """Make a function compute half-precision tensors in float32, and cast last.
 
-    Autocast is off inside: it would send the matrix products of a float32 weight
-    through bfloat16, and an orthogonal matrix would miss its set by a percent.
-    Kernels that half types lack, such as factorizations, are never asked for.
+    Autocast is off inside, and TF32: autocast would send the matrix products of a
+    float32 weight through bfloat16, and an orthogonal matrix would miss its set by a
+    percent. Kernels that half types lack, such as factorizations, are never asked for.
 
     Example:
         >>> import torch
@@ -99,8 +171,8 @@ def full_precision(
     @functools.wraps(function)
     def computed(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         first = next(x for x in args if isinstance(x, Tensor))
-        if autocasts(first):
-            with no_autocast(first):
+        if coarse(first):
+            with exactly(first):
                 return computed(*args, **kwargs)
         if first.dtype not in _HALF_TYPES:
             return function(*args, **kwargs)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .precision import no_autocast
+from .precision import exactly
 from .products import add_product
 from .structure import difference, lower
 from .tracing import dual, traced
@@ -82,7 +82,7 @@ class _AtBase(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: ANN401
         (base,) = ctx.saved_tensors
         if not torch.is_grad_enabled():  # the slope at zero, whatever X is by now
-            with no_autocast(base):
+            with exactly(base):
                 return ctx.slope(grads[0], base), None, None, None
         if ctx.X._version != ctx.version:
             raise RuntimeError(

@@ -13,7 +13,7 @@ from ..core.inversion import says_there_is_none
 from ..core.parametrization import Parametrization
 from ..errors import InvalidTensorError, NotInSetError
 from ..linalg.matricization import Axes, matricize, tensorize
-from ..linalg.precision import cast, double, no_autocast
+from ..linalg.precision import cast, double, exactly
 from ..linalg.structure import require_matrix
 from ..linalg.tolerances import kept_in
 from ..sets import combinators as sets
@@ -277,7 +277,7 @@ class Cast(Around):
         return tuple(cast(tensor, self.dtype) for tensor in originals)
 
     def _value(self, originals: tuple[Tensor, ...]) -> Tensor:
-        with no_autocast(originals[0]):
+        with exactly(originals[0]):
             return call(self.map, originals)
 
     def _outward(self, value: Tensor, originals: tuple[Tensor, ...]) -> Tensor:
