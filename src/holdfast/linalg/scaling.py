@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .closed_form import Tensors, closed_form
 from .precision import double
-from .tracing import recorded
+from .tracing import captured, recorded
 
 # The spread of logits at which Newton's method starts from nothing.
 _START = 8.0
@@ -94,7 +94,7 @@ _scaled = closed_form(_Scaled)
 
 
 def _scale(X: Tensor, r: Tensor, c: Tensor) -> Tensor:
-    g, blind = torch.zeros_like(X[..., :1, :]), recorded(X) or _captured(X)
+    g, blind = torch.zeros_like(X[..., :1, :]), recorded(X) or captured(X)
     halvings = _BLIND_HALVINGS if blind or X.numel() == 0 else _halvings(X)
     for level in range(halvings, -1, -1):
         fine = level == 0
@@ -106,11 +106,6 @@ def _scale(X: Tensor, r: Tensor, c: Tensor) -> Tensor:
                 break
         g = g if fine else 2 * g
     return rounded(_with_rows(X, g, r)[0], r, c)
-
-
-def _captured(X: Tensor) -> bool:
-    """Tell whether a CUDA graph is being captured, which nobody may wait for."""
-    return X.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _halvings(X: Tensor) -> int:

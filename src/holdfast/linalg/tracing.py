@@ -81,6 +81,19 @@ def exported_to_onnx() -> bool:
     return onnx is not None and onnx.is_in_onnx_export()
 
 
+def captured(X: Tensor) -> bool:
+    """Tell whether a CUDA graph is being captured, where nobody may wait.
+
+    What is chosen then is chosen for every replay.
+
+    Example:
+        >>> import torch
+        >>> captured(torch.zeros(2))
+        False
+    """
+    return X.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def traced(X: Tensor) -> bool:
     """Tell whether nothing but ordinary operations will do.
 

@@ -17,6 +17,7 @@ from ..core.parametrization import Parametrization
 from ..core.sharing import claim
 from ..core.stacking import row_of, stacked, twin_of
 from ..errors import TiedTensorError, path_of
+from ..linalg.tracing import captured
 from .optim import chains_moved_by
 
 
@@ -38,6 +39,10 @@ class Rebase:
     frame that moves along; for others the new base projects them onto its own
     directions. Weight decay pulls towards the base: with ``every=1`` it does nothing.
 
+    On CUDA nobody looks whether coordinates are zero, so that a step pays the map with
+    ``every=1`` too. A step that is captured in a CUDA graph always repairs, and has to
+    move in every replay: ``every=1``.
+
     Args:
         model: the model.
         optimizer: its optimizer.
@@ -50,6 +55,7 @@ class Rebase:
         ValueError: a number is not positive, or no weight of the model that the
             optimizer moves has a base.
         TiedTensorError: two weights have an original in common.
+        RuntimeError: a step is captured in a CUDA graph, and ``every`` is not 1.
 
     Example:
         >>> import torch, holdfast
@@ -98,9 +104,19 @@ class Rebase:
 
     def _after_step(self, *_: Any) -> None:  # noqa: ANN401
         self.steps += 1
-        if self.steps % self.every == 0:
+        if captured(self._chains[0][2].originals()[0]):
+            self._in_every_replay()
+            self.rebase()
+        elif self.steps % self.every == 0:
             moves = self.steps // self.every
             self.rebase(repair=moves % self.repair_every == 0)
+
+    def _in_every_replay(self) -> None:
+        if self.every > 1:
+            raise RuntimeError(
+                "A captured step moves the bases in every replay, or in none. Got "
+                f"every={self.every}. Use every=1, or call `rebase()` between replays."
+            )
 
     def rebase(self, *, repair: bool = True) -> None:
         """Move the base points now, those of weights that are still parametrized."""
