@@ -24,6 +24,7 @@ from ..core.parametrization import Parametrization
 from ..core.sharing import parts_of
 from ..core.sources import ChainSource, Source, sources_of, undisturbed
 from ..core.transaction import Snapshot
+from ..linalg.certificates import finite
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
 from ..sets.constraint import Constraint
@@ -172,12 +173,12 @@ def worst_residual(promise: Promise, value: Tensor) -> Tensor | None:
     if value.is_meta:
         return None
     missing = torch.tensor(torch.nan, device=value.device)
-    finite = torch.isfinite(value).all()
+    known = finite(value)
     if promise.set is None:
-        return None if bool(finite) else missing
+        return None if bool(known) else missing
     found = promise.set.residual(value)
     largest = found.amax() if found.numel() else torch.zeros((), device=value.device)
-    return torch.where(finite, largest, missing)
+    return torch.where(known, largest, missing)
 
 
 def singular_values(value: Tensor, host: nn.Module | None = None) -> Tensor | None:

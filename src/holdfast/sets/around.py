@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from ..linalg.certificates import certain, near_columns, worth_asking
 from ..linalg.precision import double
+from ..linalg.tolerances import tolerance
 from ..linalg.turned_blocks import column_blocks, nearest_turn, turn_columns
-from .constraint import Constraint, Shape, filled, sizes
+from .constraint import Constraint, Shape, filled, relative, sizes
 from .linear import Real
+from .low_rank import LowRankMatrices
 
 Side = Literal["left", "right"]
 
@@ -23,7 +26,9 @@ class Shifted(Constraint):
     .. math::
         \{B + W : W \in \mathcal{S}\}
 
-    The residual is the distance to the projection over the norm of the tensor.
+    The residual is the distance to the projection over the norm of the tensor. Of one
+    that is inside to rounding, and the set one of low ranks, it is the distance to
+    another point of the set, which is had for a few products: a bound from above.
 
     Args:
         set: the set.
@@ -47,7 +52,17 @@ class Shifted(Constraint):
             return filled(weight, math.inf)
         if _same(weight, self.base):
             return self.set.residual(torch.zeros_like(weight))
+        if isinstance(self.set, LowRankMatrices) and worth_asking(weight):
+            bound = self._distance_of_rank(weight, self.set.rank)
+            if bound is not None and certain(bound, tolerance(weight), weight):
+                return bound
         return self.distance(weight)
+
+    def _distance_of_rank(self, weight: Tensor, rank: int) -> Tensor | None:
+        W = double(weight)
+        change = W - self.base.to(W)
+        V = near_columns(change, rank)
+        return None if V is None else relative(change - (change @ V) @ V.mH, W)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the base plus the projection of what is beyond it."""

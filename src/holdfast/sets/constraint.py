@@ -130,6 +130,12 @@ def filled(weight: Tensor, value: float) -> Tensor:
     return torch.full(weight.shape[:-2], value, device=weight.device)
 
 
+def inside(weight: Tensor) -> Tensor:
+    """Return residuals of zero, in the type that residuals are computed in."""
+    kind = double(weight.new_empty(0)).real
+    return kind.new_zeros(weight.shape[:-2])
+
+
 def is_square(shape: Shape) -> bool:
     """Tell whether tensors of the shape are square matrices."""
     return len(shape) >= 2 and shape[-1] == shape[-2]

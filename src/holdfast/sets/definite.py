@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from ..linalg.certificates import rooms, surely_definite
 from ..linalg.precision import double
 from ..linalg.structure import require_square
 from ..linalg.tolerances import tolerance
-from .constraint import Constraint, Shape, filled, is_square, relative, sizes
+from .constraint import Constraint, Shape, filled, inside, is_square, relative, sizes
 
 
 class SymmetricPositiveDefinite(Constraint):
@@ -41,6 +42,9 @@ class SymmetricPositiveDefinite(Constraint):
         W = double(weight)
         if not W.shape[-1]:
             return filled(weight, 0.0)
+        below = _lacking(W, weight)
+        if below is not None:
+            return torch.maximum(relative((W - W.mH) / 2, W), below)
         values = torch.linalg.eigvalsh((W + W.mH) / 2)
         largest = values.abs().amax(-1)
         below = torch.where(largest > 0, (-values[..., 0]).relu() / largest, 1)
@@ -103,7 +107,14 @@ class SpectrumIn(Constraint):
         W = double(weight)
         if not W.shape[-1]:
             return filled(weight, 0.0)
-        values = torch.linalg.eigvalsh((W + W.mH) / 2)
+        H, size = (W + W.mH) / 2, max(-self.low, self.high)
+        for room in rooms(weight):
+            more = room * size
+            if surely_definite(H, more - self.low) and surely_definite(
+                -H, self.high + more
+            ):
+                return torch.maximum(relative((W - W.mH) / 2, W), inside(weight) + room)
+        values = torch.linalg.eigvalsh(H)
         below, above = self.low - values[..., 0], values[..., -1] - self.high
         outside = torch.maximum(below, above).relu() / max(-self.low, self.high)
         return torch.maximum(relative((W - W.mH) / 2, W), outside)
@@ -168,16 +179,22 @@ class PositiveSemidefinite(Constraint):
         W = double(weight)
         if not W.shape[-1]:
             return filled(weight, 0.0)
+        below = _lacking(W, weight) if self._is_free(W) else None
+        if below is not None:
+            return torch.maximum(relative((W - W.mH) / 2, W), below)
         values = torch.linalg.eigvalsh((W + W.mH) / 2)
         off = torch.maximum((-values[..., 0]).relu(), self._spare(values))
         largest = values.abs().amax(-1)
         off = torch.where(largest > 0, off / largest, off)
         return torch.maximum(relative((W - W.mH) / 2, W), off)
 
+    def _is_free(self, W: Tensor) -> bool:
+        return self.rank is None or self.rank >= W.shape[-1]
+
     def _spare(self, values: Tensor) -> Tensor:
         """Return the modulus of the value after the largest ones, in rising order."""
         n = values.shape[-1]
-        if self.rank is None or self.rank >= n:
+        if self._is_free(values):
             return torch.zeros_like(values[..., 0])
         return values[..., n - self.rank - 1].abs()
 
@@ -203,3 +220,17 @@ class PositiveSemidefinite(Constraint):
         return count * (
             2 * n * r - r * r if dtype.is_complex else r * (2 * n - r + 1) // 2
         )
+
+
+def _lacking(W: Tensor, weight: Tensor) -> Tensor | None:
+    """Return how far below zero the smallest eigenvalue is at most, if that is little.
+
+    It is relative to an entry of the diagonal, and so to what is no larger than the
+    largest eigenvalue.
+    """
+    H = (W + W.mH) / 2
+    size = H.diagonal(dim1=-2, dim2=-1).real.abs().amax(-1)
+    for room in rooms(weight):
+        if surely_definite(H, room * size):
+            return inside(weight) + room
+    return None

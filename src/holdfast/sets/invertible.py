@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from math import inf
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from ..linalg.certificates import certain, surely_between, worth_asking
 from ..linalg.precision import double
 from ..linalg.structure import require_square
 from ..linalg.tolerances import tolerance
-from .constraint import Constraint, Shape, filled, is_square, sizes
+from .constraint import Constraint, Shape, filled, inside, is_square, sizes
+
+# Below it a rounding unit is that of double precision, whose square nothing resolves.
+_SMALLEST = 1e-10
+
+_LARGEST_LOGARITHM = 100.0
 
 
 class GeneralLinear(Constraint):
@@ -34,7 +41,10 @@ class GeneralLinear(Constraint):
         """Return how singular the matrix is, from 0 to 1."""
         if not is_square(weight.shape):
             return filled(weight, math.inf)
-        values = torch.linalg.svdvals(double(weight))
+        W = double(weight)
+        if _surely_invertible(W, weight.dtype):
+            return inside(weight)
+        values = torch.linalg.svdvals(W)
         smallest, largest = values[..., -1], values[..., 0]
         ratio = torch.where(largest > 0, smallest / largest, 0)
         return (1 - ratio / torch.finfo(weight.dtype).eps).relu()
@@ -78,8 +88,12 @@ class PositiveDeterminant(Constraint):
         """Return how singular the matrix is, from 0 to 1; more on the other side."""
         if not is_square(weight.shape) or weight.is_complex():
             return filled(weight, math.inf)
-        _, values, _ = _signed(double(weight))
-        smallest, largest = values[..., -1], values[..., 0].abs()
+        W = double(weight)
+        sign = torch.linalg.slogdet(W).sign
+        if bool((sign > 0).all()) and _surely_invertible(W, weight.dtype):
+            return inside(weight)
+        values = torch.linalg.svdvals(W)
+        smallest, largest = sign * values[..., -1], values[..., 0]
         ratio = torch.where(largest > 0, smallest / largest, 0)
         return (1 - ratio / torch.finfo(weight.dtype).eps).relu()
 
@@ -114,9 +128,10 @@ class PositiveDeterminant(Constraint):
 class SpecialLinear(Constraint):
     r"""Matrices of determinant 1, :math:`SL(n) = \{W : \det W = 1\}`.
 
-    The residual is the distance to the set over the norm of the matrix, to first order:
-    :math:`|\log \det W| / (\|W\| \|W^{-1}\|)` in Frobenius norms, and 1 for a
-    singular matrix.
+    The residual is the distance to the set over the norm of the matrix, to first order
+    :math:`|\log \det W| / (\|W\| \|W^{-1}\|)` in Frobenius norms. Of a determinant that
+    is much too small it is about the distance that the smallest singular values have to
+    go, and of a singular matrix 1.
 
     Example:
         >>> import torch
@@ -130,13 +145,18 @@ class SpecialLinear(Constraint):
         """Return how far the determinant is from 1, over its sensitivity."""
         if not is_square(weight.shape):
             return filled(weight, math.inf)
-        U, values, Vh = torch.linalg.svd(double(weight))
-        singular = values[..., -1] <= 0
-        safe = torch.where(singular.unsqueeze(-1), 1, values)
-        phase = (torch.linalg.det(U) * torch.linalg.det(Vh)).angle()
-        off = torch.hypot(safe.log().sum(-1), phase)
-        norms = (torch.linalg.vector_norm(x, dim=-1) for x in (safe, 1 / safe))
-        return torch.where(singular, 1, off / math.prod(norms))
+        W = double(weight)
+        if not W.shape[-1]:
+            return inside(weight)
+        sign, logdet = torch.linalg.slogdet(W)
+        off = torch.hypot(logdet, sign.angle())
+        if worth_asking(W) and bool((off < 1).all()):
+            inverse = torch.linalg.inv_ex(W)[0]
+            norms = (torch.linalg.matrix_norm(X) for X in (W, inverse))
+            bound = off.expm1() / math.prod(norms)
+            if certain(bound, tolerance(weight), W):
+                return bound
+        return _to_unit_determinant(torch.linalg.svdvals(W), off, logdet < 0)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the multiple of determinant 1, with singular values as needed.
@@ -166,6 +186,29 @@ class SpecialLinear(Constraint):
         """Return :math:`n^2 - 1`, twice that for complex matrices."""
         count, n, _ = sizes(shape)
         return count * (n * n - 1) * (2 if dtype.is_complex else 1)
+
+
+def _surely_invertible(W: Tensor, dtype: torch.dtype) -> bool:
+    """Tell whether no singular value is below rounding, relative to the largest."""
+    eps = torch.finfo(dtype).eps
+    if eps < _SMALLEST or not worth_asking(W):  # the squares would be lost in rounding
+        return False
+    return surely_between(W / torch.linalg.matrix_norm(W)[..., None, None], eps, inf)
+
+
+def _to_unit_determinant(values: Tensor, off: Tensor, small: Tensor) -> Tensor:
+    r"""Return how far singular values have to go, over their norm.
+
+    In the direction of the gradient of the determinant, which is :math:`1 / \sigma_i`;
+    about :math:`m = \sum_i \sigma_n^2 / \sigma_i^2` of them move as the smallest does.
+    """
+    singular = values[..., -1] <= 0
+    safe = torch.where(singular.unsqueeze(-1), 1, values)
+    norm, inverse = (torch.linalg.vector_norm(x, dim=-1) for x in (safe, 1 / safe))
+    m = (safe[..., -1] * inverse).square()
+    factor = (off / m).clamp_max(_LARGEST_LOGARITHM).expm1() * m / off
+    off = torch.where(small & (off > 0), factor, 1) * off / inverse
+    return torch.where(singular, 1, off / norm)
 
 
 def _signed(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..linalg.certificates import certain, near_columns, worth_asking
 from ..linalg.low_rank import nearest_of_rank, require_rank, truncated_svd
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
@@ -19,8 +20,9 @@ class LowRankMatrices(Constraint):
     .. math::
         \{W \in \mathbb{R}^{n \times k} : \mathrm{rank}\, W \le r\}
 
-    The residual is the singular value after the r largest ones, over the largest. The
-    set is closed, and a manifold but for its matrices of lower rank.
+    The residual is the singular value after the r largest ones, over the largest; of a
+    matrix of rank r to rounding, a bound of it from above, which costs a few products
+    with r columns. The set is closed, and a manifold but for matrices of lower rank.
 
     Args:
         rank: r >= 1.
@@ -43,9 +45,13 @@ class LowRankMatrices(Constraint):
         """Return the first singular value too many, over the largest."""
         if weight.ndim < 2:
             return filled(weight, math.inf)
-        if not (weight.is_meta or bool(weight.any())):
+        if not (weight.is_meta or bool(weight.count_nonzero())):
             return filled(weight, 0.0)
-        return _too_many(torch.linalg.svdvals(double(weight)), self.rank)
+        W = double(weight)
+        values, bound = _sketched(W, self.rank)
+        if values is not None and certain(bound, tolerance(weight), W):
+            return bound
+        return _too_many(torch.linalg.svdvals(W), self.rank)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one, of the r largest singular values."""
@@ -70,9 +76,9 @@ class FixedRankMatrices(Constraint):
         \{W \in \mathbb{R}^{n \times k} : \mathrm{rank}\, W = r\}
 
     A manifold, and not closed: all but the matrices whose rank is lower to rounding
-    count as inside. The residual is the larger of the singular value after the r
-    largest ones, over the largest, and of how far the last of those r lies below the
-    rounding unit times the largest, from 0 to 1.
+    count as inside. The residual is the larger of that of `LowRankMatrices`, and of how
+    far the last of the r singular values lies below the rounding unit times the
+    largest, from 0 to 1.
 
     Args:
         rank: r >= 1, at most the smaller side.
@@ -92,11 +98,21 @@ class FixedRankMatrices(Constraint):
         """Return the larger of what is too much, and of what is lacking."""
         if weight.ndim < 2 or not 1 <= self.rank <= min(weight.shape[-2:]):
             return filled(weight, math.inf)
-        values = torch.linalg.svdvals(double(weight))
+        W = double(weight)
+        values, beyond = _sketched(W, self.rank)
+        if values is not None:
+            bound = torch.maximum(beyond, self._lacking(values, weight))
+            if certain(bound, tolerance(weight), W):
+                return bound
+        values = torch.linalg.svdvals(W)
+        return torch.maximum(
+            _too_many(values, self.rank), self._lacking(values, weight)
+        )
+
+    def _lacking(self, values: Tensor, weight: Tensor) -> Tensor:
         largest, last = values[..., 0], values[..., self.rank - 1]
         ratio = torch.where(largest > 0, last / largest, 0)
-        lacking = (1 - ratio / torch.finfo(weight.dtype).eps).relu()
-        return torch.maximum(_too_many(values, self.rank), lacking)
+        return (1 - ratio / torch.finfo(weight.dtype).eps).relu()
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one whose r singular values stand out from rounding."""
@@ -122,3 +138,17 @@ def _too_many(values: Tensor, rank: int) -> Tensor:
         return torch.zeros(values.shape[:-1], device=values.device)
     largest = values[..., 0]
     return torch.where(largest > 0, values[..., rank] / largest, values[..., rank])
+
+
+def _sketched(W: Tensor, rank: int) -> tuple[Tensor | None, Tensor]:
+    """Return lower bounds of the first singular values, and an upper one of the rest.
+
+    The latter is relative to the largest. There are none where they would not pay.
+    """
+    V = near_columns(W, rank) if worth_asking(W) else None
+    if V is None:
+        return None, torch.zeros(())
+    C = W @ V
+    values = torch.linalg.svdvals(C)
+    beyond, largest = torch.linalg.matrix_norm(W - C @ V.mH), values[..., 0]
+    return values, torch.where(largest > 0, beyond / largest, beyond)

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from ..linalg.certificates import rooms, surely_between
 from ..linalg.precision import double
 from ..linalg.structure import require_matrix
 from ..linalg.tolerances import tolerance
-from .constraint import Constraint, Shape, filled, sizes
+from .constraint import Constraint, Shape, filled, inside, sizes
 
 
 class SingularValuesIn(Constraint):
@@ -21,7 +22,7 @@ class SingularValuesIn(Constraint):
 
     The condition number is at most b/a. For a = b they are multiples of matrices with
     orthonormal columns or rows. The residual is how far a singular value is beyond an
-    end, relative to b.
+    end, relative to b; within an eighth of the tolerance it counts as that eighth.
 
     Args:
         low: a >= 0.
@@ -49,7 +50,11 @@ class SingularValuesIn(Constraint):
             return filled(weight, math.inf)
         if 0 in weight.shape[-2:]:  # there are none
             return filled(weight, 0.0)
-        values = torch.linalg.svdvals(double(weight))
+        W = double(weight)
+        for room in rooms(weight):
+            if surely_between(W / self.high, self.low / self.high - room, 1 + room):
+                return inside(weight) + room
+        values = torch.linalg.svdvals(W)
         above, below = values[..., 0] - self.high, self.low - values[..., -1]
         return torch.maximum(above, below).relu() / self.high
 

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..linalg.certificates import finite, worth_asking
 from ..linalg.magnitudes import largest, largest_of_groups, require_groups
 from ..linalg.norms import axis as position
-from .constraint import Constraint, Shape, filled
+from .constraint import Constraint, Shape, filled, inside
 
 
 class KSparse(Constraint):
@@ -41,7 +42,14 @@ class KSparse(Constraint):
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return how much of the tensor lies beyond the k largest entries."""
-        return self.distance(weight.flatten() if self.axis is None else weight)
+        flat = weight.flatten() if self.axis is None else weight
+        if worth_asking(weight) and self._holds(flat):
+            return inside(flat)
+        return self.distance(flat)
+
+    def _holds(self, weight: Tensor) -> bool:
+        dim = () if self.axis is None else self.axis
+        return _few((weight != 0).sum(dim), self.count, weight)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return a nearest such tensor: the k entries of largest modulus."""
@@ -94,6 +102,11 @@ class NMSparse(Constraint):
         ndim = weight.ndim
         if not -ndim <= self.axis < ndim or weight.shape[self.axis] % self.m:
             return filled(weight, math.inf)
+        if worth_asking(weight):
+            groups = (weight != 0).unflatten(self.axis, (-1, self.m))
+            dim = self.axis if self.axis < 0 else self.axis + 1
+            if _few(groups.sum(dim), self.n, weight):
+                return inside(weight)
         return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
@@ -110,3 +123,8 @@ class NMSparse(Constraint):
         require_groups(shape, self.m, self.axis)
         free = math.prod(shape) // self.m * self.n
         return free * (2 if dtype.is_complex else 1)
+
+
+def _few(counts: Tensor, limit: int | Tensor, weight: Tensor) -> bool:
+    """Tell whether no count is above the limit, in a tensor of numbers."""
+    return bool((counts <= limit).all() & finite(weight))

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..linalg.certificates import rooms, surely_between
 from ..linalg.norms import axis as position
 from ..linalg.precision import double
-from .constraint import Constraint, Shape
+from .constraint import Constraint, Shape, inside
 
 
 class SpectralBall(Constraint):
@@ -18,7 +19,8 @@ class SpectralBall(Constraint):
     .. math::
         \{W \in \mathbb{R}^{n \times k} : \sigma_{\max}(W) \le r\}
 
-    The residual is how far the largest singular value is above r, relative to r.
+    The residual is how far the largest singular value is above r, relative to r; within
+    an eighth of the tolerance it counts as that eighth, which is told by a product.
 
     Args:
         radius: r > 0.
@@ -39,6 +41,10 @@ class SpectralBall(Constraint):
 
     def residual(self, weight: Tensor) -> Tensor:
         """Return by what factor the norm is too large, less 1."""
+        W = _matrix(weight, self.axis)
+        for room in rooms(weight):
+            if surely_between(W / self.radius, 0.0, 1 + room):
+                return inside(W) + room
         return (_largest(weight, self.axis) / self.radius - 1).relu()
 
     def project(self, weight: Tensor) -> Tensor:

@@ -11,12 +11,16 @@ import math
 import torch
 from torch import Tensor
 
+from ..linalg.certificates import surely_decays, worth_asking
 from ..linalg.precision import double
 from ..linalg.structure import require_square
-from .constraint import Constraint, Shape, filled, is_square, sizes
+from .constraint import Constraint, Shape, filled, inside, is_square, sizes
 
 # How far inside the boundary a projection ends, relative to the size of the matrix.
 _ROOM = 0.05
+
+# What shifting a matrix may add to the radius of its spectrum, in double precision.
+_ROUNDING = 1e-9
 
 
 class Hurwitz(Constraint):
@@ -50,6 +54,8 @@ class Hurwitz(Constraint):
         if not is_square(weight.shape):
             return filled(weight, math.inf)
         W = double(weight)
+        if worth_asking(W) and self._surely(W):
+            return inside(weight)
         size = self._size(W)
         above = (_abscissa(W) + self.alpha).relu()
         return torch.where(size > 0, above / size, above)
@@ -73,6 +79,15 @@ class Hurwitz(Constraint):
         """Return :math:`n^2`, twice that for complex matrices."""
         sizes(shape)
         return math.prod(shape) * (2 if dtype.is_complex else 1)
+
+    def _surely(self, W: Tensor) -> bool:
+        """Tell whether the spectrum is in a disc that is inside, about its mean."""
+        shifted = W + self.alpha * _identity(W)
+        mean = shifted.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+        if not bool((mean < 0).all()):
+            return False
+        off = shifted - mean[..., None, None] * _identity(W)
+        return surely_decays(off, -mean * (1 - _ROUNDING))
 
     def _size(self, W: Tensor) -> Tensor:
         return torch.linalg.matrix_norm(W, 2).clamp_min(abs(self.alpha))
@@ -111,6 +126,8 @@ class SchurStable(Constraint):
         if not is_square(weight.shape):
             return filled(weight, math.inf)
         W = double(weight)
+        if worth_asking(W) and surely_decays(W, self.rho):
+            return inside(weight)
         size = torch.linalg.matrix_norm(W, 2).clamp_min(self.rho)
         return (_radius(W) - self.rho).relu() / size
 
