@@ -85,13 +85,28 @@ def nearest_kronecker(W: Tensor, rows: int, columns: int) -> tuple[Tensor, Tenso
         https://doi.org/10.1007/978-94-015-8196-7_17
     """
     n, k = _divided(W, rows, columns)
-    cut = W.unflatten(-1, (columns, k)).unflatten(-3, (rows, n)).transpose(-3, -2)
-    flat = cut.flatten(-2).flatten(-3, -2)  # (*batch, rows * columns, n * k)
+    flat = blocks_as_rows(W, rows, columns)
     U, values, Vh = torch.linalg.svd(flat, full_matrices=False)
     size = values[..., :1]
     root = torch.where(size > 0, size.sqrt(), 1)
     A = (U[..., 0] * root).unflatten(-1, (rows, columns))
     return A, (Vh[..., 0, :] * (size / root)).unflatten(-1, (n, k))
+
+
+def blocks_as_rows(W: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the entries of each block as a row; of a Kronecker product, of rank 1.
+
+    Shape: ``(*batch, n, k) -> (*batch, rows * columns, n * k / (rows * columns))``.
+
+    Example:
+        >>> import torch
+        >>> blocks_as_rows(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 1, 2)
+        tensor([[1., 2.],
+                [3., 4.]])
+    """
+    n, k = _divided(W, rows, columns)
+    cut = W.unflatten(-1, (columns, k)).unflatten(-3, (rows, n)).transpose(-3, -2)
+    return cut.flatten(-2).flatten(-3, -2)
 
 
 def _divided(W: Tensor, rows: int, columns: int) -> tuple[int, int]:

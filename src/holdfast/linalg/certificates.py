@@ -74,6 +74,24 @@ def rooms(weight: Tensor) -> tuple[float, ...]:
     return (0.0, room) if room > _RESOLVED else (0.0,)
 
 
+def beyond_rank(W: Tensor, rank: int) -> Tensor | None:
+    """Return the norm of what `near_columns` leave: at least the distance to the rank.
+
+    ``None`` where that does not pay, or nothing may be looked at.
+
+    Args:
+        W: matrices in double precision.
+        rank: r.
+
+    Example:
+        >>> import torch
+        >>> beyond_rank(torch.diag(torch.tensor([3.0, 0.0])).double(), 1)
+        tensor(0., dtype=torch.float64)
+    """
+    V = near_columns(W, rank) if worth_asking(W) else None
+    return None if V is None else _norm(W - (W @ V) @ V.mH)
+
+
 def surely_definite(H: Tensor, plus: Tensor | float = 0.0) -> bool:
     """Tell whether H + cI is positive definite for sure, for every matrix of a batch.
 

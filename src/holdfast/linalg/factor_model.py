@@ -27,7 +27,9 @@ _NEGLIGIBLE = 1e-10
 _ROUNDS = 30
 
 
-def low_rank_plus_diagonal(W: Tensor, rank: int, floor: float) -> tuple[Tensor, Tensor]:
+def low_rank_plus_diagonal(
+    W: Tensor, rank: int, floor: float, *, rounds: int = _ROUNDS
+) -> tuple[Tensor, Tensor]:
     r"""Return B and d with :math:`W \approx B B^H + \mathrm{diag}(d)`.
 
     Exact where W is of that form and generic, for n >= 3r; the diagonal of W is met
@@ -37,6 +39,7 @@ def low_rank_plus_diagonal(W: Tensor, rank: int, floor: float) -> tuple[Tensor, 
         W: a definite matrix, or a batch.
         rank: r, the number of columns of B.
         floor: d is at least ``floor`` times the diagonal of W.
+        rounds: of the alternating fit; one tells whether W is of that form, about.
 
     Shape: ``(*batch, n, n) -> (*batch, n, r), (*batch, n)``.
 
@@ -56,7 +59,7 @@ def low_rank_plus_diagonal(W: Tensor, rank: int, floor: float) -> tuple[Tensor, 
     d = torch.minimum(
         (diagonal - _communalities(W, rank)).clamp(min=smallest), diagonal
     )
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         B = semidefinite_factor(W - torch.diag_embed(d).to(W.dtype), rank)
         d = torch.maximum(diagonal - _squares(B), smallest)
     # columns of zeros would have no gradient: they get what rounding allows

@@ -61,9 +61,9 @@ def residuals(
 
     Each chain is evaluated once, without gradients, and the figures reach the host
     together. Nothing changes: no state, no random numbers, no remembered values. It is
-    meant for callbacks; `report` tells more, and takes longer. Sets whose distance is
-    had of a decomposition, as low ranks and stable matrices, take more time than a
-    step of a small model: ask for these less often, by ``tensors``.
+    meant for callbacks; `report` tells more, and takes longer. What is inside of its
+    set is mostly told without a decomposition; what is outside, and a product of
+    several factors, takes more time than a step of a small model.
 
     Args:
         model: any module.

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
-from ..linalg.certificates import certain, near_columns, worth_asking
+from ..linalg.certificates import beyond_rank, certain
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
-from ..linalg.turned_blocks import column_blocks, nearest_turn, turn_columns
-from .constraint import Constraint, Shape, filled, relative, sizes
+from ..linalg.turned_blocks import (
+    column_blocks,
+    nearest_turn,
+    off_a_turn,
+    turn_columns,
+)
+from .constraint import Constraint, Shape, filled, sizes
 from .linear import Real
 from .low_rank import LowRankMatrices
 
@@ -52,17 +57,14 @@ class Shifted(Constraint):
             return filled(weight, math.inf)
         if _same(weight, self.base):
             return self.set.residual(torch.zeros_like(weight))
-        if isinstance(self.set, LowRankMatrices) and worth_asking(weight):
-            bound = self._distance_of_rank(weight, self.set.rank)
-            if bound is not None and certain(bound, tolerance(weight), weight):
-                return bound
+        if isinstance(self.set, LowRankMatrices):
+            W = double(weight)
+            beyond = beyond_rank(W - self.base.to(W), self.set.rank)
+            if beyond is not None:
+                bound = beyond / torch.linalg.matrix_norm(W)
+                if certain(bound, tolerance(weight), W):
+                    return bound
         return self.distance(weight)
-
-    def _distance_of_rank(self, weight: Tensor, rank: int) -> Tensor | None:
-        W = double(weight)
-        change = W - self.base.to(W)
-        V = near_columns(change, rank)
-        return None if V is None else relative(change - (change @ V) @ V.mH, W)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the base plus the projection of what is beyond it."""
@@ -88,7 +90,8 @@ class Isometric(Constraint):
 
     Lengths of and angles between the rows of a block are those of the base. With
     ``side="left"`` the same is true of blocks of rows and of columns. The residual is
-    the distance to the projection over the norm of the matrix.
+    the distance to the projection over the norm of the matrix; of one that is inside to
+    rounding, the distance to another point of the set: a bound from above.
 
     Args:
         base: B, broadcast to the matrix's shape.
@@ -118,6 +121,14 @@ class Isometric(Constraint):
             return filled(weight, math.inf)
         if _same(weight, self.base):
             return filled(weight, 0.0)
+        W, B = (
+            side_of(X, self.side) for X in (double(weight), _like(self.base, weight))
+        )
+        off = off_a_turn(W, B, self.block_size or W.shape[-1])
+        if off is not None:
+            bound = off / torch.linalg.matrix_norm(W)
+            if certain(bound, tolerance(weight), W):
+                return bound
         return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ class PositiveSemidefinite(Constraint):
     def _spare(self, values: Tensor) -> Tensor:
         """Return the modulus of the value after the largest ones, in rising order."""
         n = values.shape[-1]
-        if self._is_free(values):
+        if self.rank is None or self.rank >= n:
             return torch.zeros_like(values[..., 0])
         return values[..., n - self.rank - 1].abs()
 

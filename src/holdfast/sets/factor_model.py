@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
+from ..linalg.certificates import certain, worth_asking
 from ..linalg.factor_model import low_rank_plus_diagonal
 from ..linalg.gram_matrix import gram
 from ..linalg.precision import double
 from ..linalg.structure import require_square
-from .constraint import Constraint, Shape, filled, is_square, sizes
+from ..linalg.tolerances import tolerance
+from .constraint import Constraint, Shape, filled, is_square, relative, sizes
 
 
 class LowRankPlusDiagonalMatrices(Constraint):
@@ -22,8 +24,9 @@ class LowRankPlusDiagonalMatrices(Constraint):
         \{B B^H + D : B \in \mathbb{R}^{n \times r},\ D \text{ diagonal},\ d_{ii} > 0\},
         \qquad n \ge 3r
 
-    The residual is the distance to the projection over the norm of the matrix. For less
-    rows than 3r the parts could not be told from each other, and nothing is inside.
+    The residual is the distance to the projection over the norm of the matrix, or, of
+    one that is inside to rounding, to what fits after the first round. For less rows
+    than 3r the parts could not be told from each other, and nothing is inside.
 
     Args:
         rank: r.
@@ -43,6 +46,11 @@ class LowRankPlusDiagonalMatrices(Constraint):
         """Return how far the projection is."""
         if not is_square(weight.shape) or weight.shape[-1] < 3 * self.rank:
             return filled(weight, math.inf)
+        if worth_asking(weight):
+            W = double(weight)
+            bound = relative(W - self._fitted(weight, rounds=1), W)
+            if certain(bound, tolerance(weight), W):
+                return bound
         return self.distance(weight)
 
     def project(self, weight: Tensor) -> Tensor:
@@ -51,6 +59,9 @@ class LowRankPlusDiagonalMatrices(Constraint):
         Not the nearest one, but what is inside stays.
         """
         check_factors(weight, self.rank)
+        return self._fitted(weight).to(weight.dtype)
+
+    def _fitted(self, weight: Tensor, **rounds: int) -> Tensor:
         W = double(weight)
         W = (W + W.mH) / 2
         diagonal = W.diagonal(dim1=-2, dim2=-1).real
@@ -58,8 +69,8 @@ class LowRankPlusDiagonalMatrices(Constraint):
         # a diagonal that is not positive has no such matrix: the nearest that has
         least = floor * diagonal.abs().amax(-1, keepdim=True)
         W = W + torch.diag_embed((least - diagonal).relu()).to(W.dtype)
-        B, d = low_rank_plus_diagonal(W, self.rank, floor)
-        return (gram(B) + torch.diag_embed(d).to(W.dtype)).to(weight.dtype)
+        B, d = low_rank_plus_diagonal(W, self.rank, floor, **rounds)
+        return gram(B) + torch.diag_embed(d).to(W.dtype)
 
     def from_normal(self, normal: Tensor) -> Tensor:
         """Return that of normal factors, and a diagonal between 1/2 and 3/2."""

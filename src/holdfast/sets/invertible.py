@@ -18,7 +18,9 @@ from .constraint import Constraint, Shape, filled, inside, is_square, sizes
 # Below it a rounding unit is that of double precision, whose square nothing resolves.
 _SMALLEST = 1e-10
 
-_LARGEST_LOGARITHM = 100.0
+# Determinants that are further from 1 than a float can say take most.
+_STEPS = 40
+_TINY = 1e-300
 
 
 class GeneralLinear(Constraint):
@@ -90,7 +92,7 @@ class PositiveDeterminant(Constraint):
             return filled(weight, math.inf)
         W = double(weight)
         sign = torch.linalg.slogdet(W).sign
-        if bool((sign > 0).all()) and _surely_invertible(W, weight.dtype):
+        if _surely_invertible(W, weight.dtype) and bool((sign > 0).all()):
             return inside(weight)
         values = torch.linalg.svdvals(W)
         smallest, largest = sign * values[..., -1], values[..., 0]
@@ -156,7 +158,7 @@ class SpecialLinear(Constraint):
             bound = off.expm1() / math.prod(norms)
             if certain(bound, tolerance(weight), W):
                 return bound
-        return _to_unit_determinant(torch.linalg.svdvals(W), off, logdet < 0)
+        return _to_unit_determinant(torch.linalg.svdvals(W), sign.angle())
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the multiple of determinant 1, with singular values as needed.
@@ -196,19 +198,35 @@ def _surely_invertible(W: Tensor, dtype: torch.dtype) -> bool:
     return surely_between(W / torch.linalg.matrix_norm(W)[..., None, None], eps, inf)
 
 
-def _to_unit_determinant(values: Tensor, off: Tensor, small: Tensor) -> Tensor:
+def _to_unit_determinant(values: Tensor, phase: Tensor) -> Tensor:
     r"""Return how far singular values have to go, over their norm.
 
-    In the direction of the gradient of the determinant, which is :math:`1 / \sigma_i`;
-    about :math:`m = \sum_i \sigma_n^2 / \sigma_i^2` of them move as the smallest does.
+    In the direction of the gradient of the determinant: by :math:`t / \sigma_i`, for
+    the t that makes it 1, if it is too small; to first order if it is too large.
     """
     singular = values[..., -1] <= 0
     safe = torch.where(singular.unsqueeze(-1), 1, values)
     norm, inverse = (torch.linalg.vector_norm(x, dim=-1) for x in (safe, 1 / safe))
-    m = (safe[..., -1] * inverse).square()
-    factor = (off / m).clamp_max(_LARGEST_LOGARITHM).expm1() * m / off
-    off = torch.where(small & (off > 0), factor, 1) * off / inverse
+    lacking = -safe.log().sum(-1)
+    off = torch.where(lacking > 0, _step_of(lacking, safe), -lacking / inverse.square())
+    off = torch.hypot(off * inverse, phase / inverse)
     return torch.where(singular, 1, off / norm)
+
+
+def _step_of(lacking: Tensor, values: Tensor) -> Tensor:
+    r"""Return t with :math:`\sum_i \log(1 + t / \sigma_i^2)` as given.
+
+
+    By Newton's method, for :math:`\log t`, in which the sum is convex.
+    """
+    squares = values.square().clamp_min(_TINY)
+    lacking = lacking.unsqueeze(-1)
+    x = (lacking.clamp_min(_TINY) / (1 / squares).sum(-1, keepdim=True)).log()
+    for _ in range(_STEPS):
+        share = x.exp() / squares
+        slope = (share / (1 + share)).sum(-1, keepdim=True)
+        x = x + (lacking - share.log1p().sum(-1, keepdim=True)) / slope
+    return torch.where(lacking > 0, x.exp(), 0).squeeze(-1)
 
 
 def _signed(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidTensorError
-from ..linalg.blocks import kronecker, nearest_kronecker
+from ..linalg.blocks import blocks_as_rows, kronecker, nearest_kronecker
+from ..linalg.certificates import beyond_rank, certain
 from ..linalg.precision import double
+from ..linalg.tolerances import tolerance
 from .constraint import Constraint, Shape, filled, sizes
 
 
@@ -20,8 +22,9 @@ class KroneckerProducts(Constraint):
         \{A \otimes B : A \in \mathbb{R}^{p \times q},
         B \in \mathbb{R}^{n/p \times k/q}\}
 
-    The residual is the distance to the nearest one over the norm of the matrix; it is
-    infinite where p does not divide n, or q not k.
+    The residual is the distance to the nearest one over the norm of the matrix, or, of
+    a product to rounding, to another near one: a bound from above. It is infinite where
+    p does not divide n, or q not k.
 
     Args:
         left: p and q, the size of A.
@@ -44,6 +47,12 @@ class KroneckerProducts(Constraint):
     def residual(self, weight: Tensor) -> Tensor:
         """Return how far the nearest product is."""
         try:
+            W = double(weight)
+            beyond = beyond_rank(blocks_as_rows(W, *self.left), 1)
+            if beyond is not None:
+                bound = beyond / torch.linalg.matrix_norm(W)
+                if certain(bound, tolerance(weight), W):
+                    return bound
             return self.distance(weight)
         except InvalidTensorError:
             return filled(weight, math.inf)
