@@ -6,6 +6,7 @@ import json
 import math
 import random
 import sys
+import warnings
 from importlib import util
 
 import pytest
@@ -18,6 +19,7 @@ import holdfast
 from cases import CASES
 from holdfast import Parametrization, maps, sets
 from holdfast.errors import InvalidTensorError, UnknownTensorError
+from holdfast.reporting import known_sets
 from holdfast.reporting.tables import short
 from holdfast.testing.case import Host
 from support import Sine, bits, evaluations, state_of
@@ -581,6 +583,73 @@ def test_integers_are_taken_as_numbers(W):
 def test_without_values_there_is_nothing_to_discover(W):
     with pytest.raises(InvalidTensorError, match="a tensor with values"):
         holdfast.discover(W)
+
+
+@pytest.mark.parametrize(
+    ("unlike", "way_out"),
+    [
+        (lambda W: W.to_sparse(), "to_dense"),
+        (lambda W: W.to(torch.float8_e4m3fn), "float()"),
+        (lambda W: W.cfloat().to(torch.complex32), "complex64"),
+        (lambda W: torch.quantize_per_tensor(W, 0.1, 0, torch.qint8), "dequantize"),
+        (lambda W: torch.nested.nested_tensor([W, W[:2]]), "each of"),
+    ],
+    ids=["sparse", "float8", "complex32", "quantized", "nested"],
+)
+def test_a_tensor_that_sets_cannot_compute_with_is_refused(unlike, way_out):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls some of them experimental
+        W = unlike(torch.eye(3))
+    with pytest.raises(InvalidTensorError, match="dense") as caught:
+        holdfast.discover(W)
+    assert way_out in str(caught.value)
+
+
+def test_of_a_tensor_that_is_not_finite_that_is_said():
+    found = holdfast.discover(torch.tensor([[1.0, math.inf], [0.0, 1.0]]))
+    assert not found.finite
+    assert "not finite" in str(found)
+    assert holdfast.discover(torch.randn(5, 4)).finite
+
+
+@pytest.mark.parametrize("near", [-1.0, math.nan])
+def test_near_is_a_number_from_zero_on(near):
+    with pytest.raises(ValueError, match="near"):
+        holdfast.discover(torch.eye(2), near=near)
+
+
+def test_what_takes_long_is_left_out_and_said(monkeypatch):
+    W = sets.SpecialOrthogonal().sample((20, 20))
+    whole = holdfast.discover(W)
+    assert whole.skipped == ()
+    monkeypatch.setattr(known_sets, "_MOST_ROWS", 15)
+    few = holdfast.discover(W)
+    assert few.skipped == ("Hurwitz()", "SchurStable()")
+    assert "Not asked" in str(few)
+    assert [each for each in whole if each.set not in few.skipped] == [*few]
+    monkeypatch.setattr(known_sets, "_MOST_ROWS", 9)
+    fewer = holdfast.discover(W)
+    assert {"SpectralBall()", "SpecialLinear()"} < {*fewer.skipped}
+    assert fewer.holding[0].set == "SpecialOrthogonal()"
+
+
+def test_each_spectrum_is_computed_once(monkeypatch):
+    ran = []
+    for name in ("svdvals", "eigvals", "eigvalsh"):
+        function = getattr(torch.linalg, name)
+
+        def noted(X, _name=name, _function=function):
+            if X.shape[-1] == 20:
+                ran.append(_name)
+            return _function(X)
+
+        monkeypatch.setattr(torch.linalg, name, noted)
+    holdfast.discover(torch.randn(20, 20))
+    assert sorted(ran) == ["eigvals", "svdvals"]
+    ran.clear()
+    W = torch.randn(20, 20)
+    holdfast.discover(W + W.mT)
+    assert sorted(ran) == ["eigvals", "eigvalsh", "svdvals"]
 
 
 def test_a_module_in_two_places_is_traced_under_both_names():

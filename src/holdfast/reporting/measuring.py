@@ -24,6 +24,7 @@ from ..core.parametrization import Parametrization
 from ..core.sharing import parts_of
 from ..core.sources import ChainSource, Source, sources_of, undisturbed
 from ..core.transaction import Snapshot
+from ..linalg import decompositions
 from ..linalg.certificates import finite
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
@@ -192,4 +193,4 @@ def singular_values(value: Tensor, host: nn.Module | None = None) -> Tensor | No
     W = double(value)
     if isinstance(host, _ConvNd) and W.ndim > 2:
         W = (W.movedim(1, 0) if isinstance(host, _ConvTransposeNd) else W).flatten(1)
-    return torch.linalg.svdvals(W) if bool(torch.isfinite(W).all()) else None
+    return decompositions.singular_values(W) if bool(torch.isfinite(W).all()) else None

@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, fields
 import torch
 from torch import Tensor
 
-from .. import sets
+from ..core.sources import undisturbed
 from ..errors import InvalidTensorError, describe
+from ..linalg.certificates import finite
+from ..linalg.decompositions import shared
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
 from ..sets.constraint import Constraint
-from .measuring import Promise, singular_values, worst_residual
+from .known_sets import NEAR, candidates, is_long
+from .measuring import Promise, worst_residual
 from .tables import Line, Table, compared
-
-# A residual is a share of the tensor, more or less: beyond it nothing is near.
-_NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Discovery(Table):
         sets: those that it is in, the smallest set first: it says most. Then the near
             misses, the smallest residual first. Each has its name (``set``),
             ``residual``, ``tolerance``, dimension (``dim``), and whether it ``holds``.
+        skipped: sets that were not asked about, as a matrix so large would take long.
+        finite: whether all entries are; a tensor with others is in no set.
 
     Example:
         >>> import torch, holdfast
@@ -64,6 +66,8 @@ class Discovery(Table):
     words = frozenset({"set"})
 
     sets: tuple[Nearby, ...]
+    skipped: tuple[str, ...] = ()
+    finite: bool = True
 
     @property
     def holding(self) -> tuple[Nearby, ...]:
@@ -95,25 +99,36 @@ class Discovery(Table):
         ]
 
     def remarks(self) -> list[str]:
-        """Say so if there is none."""
-        return [] if self.sets else ["It is in no known set, and near none."]
+        """Say so if there is none, and what was not asked."""
+        found = [] if self.sets else ["It is in no known set, and near none."]
+        if not self.finite:
+            found = ["It has entries that are not finite, and so is in no known set."]
+        if self.skipped:
+            names = ", ".join(self.skipped)
+            found += [f"Not asked, as so large a matrix would take long: {names}."]
+        return found
 
 
-def discover(tensor: Tensor, *, near: float = _NEAR) -> Discovery:
+def discover(tensor: Tensor, *, near: float = NEAR) -> Discovery:
     """Find out which known sets a tensor is in, or near.
 
     The sets are those of `holdfast.sets` that need no argument, or one that the tensor
     itself tells: its rank, its bands, how many zeros it has. Left out are sets that
-    hold almost every tensor, as the invertible matrices. The decompositions take ten
-    seconds for a matrix of a thousand rows.
+    hold almost every tensor, as the invertible matrices. Each decomposition is computed
+    once, in a second or two for a matrix of a thousand rows. Of square matrices of more
+    than 512 rows the eigenvalues are not, nor are singular values of more than 1024:
+    then the result says which sets were ``skipped``.
 
     Args:
-        tensor: a tensor with values; matrices are in the last two dimensions.
+        tensor: a dense tensor with values; matrices are in the last two dimensions.
+            Integers and booleans are taken as numbers.
         near: the largest residual of a near miss. A residual is relative, in the norm
             that is natural for the set, so that those of two sets compare roughly.
 
     Raises:
-        InvalidTensorError: there are no values, on the meta device or without entries.
+        InvalidTensorError: there are no values, on the meta device or without entries;
+            or they are sparse, nested, quantized, or of less than 16 bits.
+        ValueError: ``near`` is not a number that is at least zero.
 
     Example:
         >>> import torch, holdfast
@@ -126,17 +141,46 @@ def discover(tensor: Tensor, *, near: float = _NEAR) -> Discovery:
     """
     if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"Expected a tensor. Got an object of {type(tensor).__name__}.")
+    if not near >= 0:  # nor NaN
+        raise ValueError(f"Expected `near` to be at least 0. Got {near}.")
+    _require_dense(tensor)
+    W = tensor.detach()
+    limit = tolerance(W) or tolerance(double(W))
+    W = W if W.dtype.is_floating_point or W.is_complex() else double(W)
+    if not bool(finite(W)):
+        return Discovery((), finite=False)
+    with torch.no_grad(), undisturbed(), shared():
+        known = [*candidates(W, near)]
+        skipped = [str(each) for each in known if is_long(each, W)]
+        asked = [each for each in known if not is_long(each, W)]
+        found = [near_ for set_ in asked for near_ in _nearby(set_, W, limit)]
+    found = [each for each in found if each.residual <= max(limit, near)]
+    return Discovery(tuple(sorted(found, key=_order)), tuple(skipped))
+
+
+def _require_dense(tensor: Tensor) -> None:
+    """Raise unless there are values that sets can compute with."""
+    way_out = ""
+    if tensor.is_nested:
+        way_out = "Ask about each of its tensors."
+    elif tensor.is_quantized:
+        way_out = "Ask about `tensor.dequantize()`."
+    elif tensor.layout != torch.strided:
+        way_out = "Ask about `tensor.to_dense()`."
+    elif tensor.dtype.is_floating_point and tensor.dtype.itemsize < 2:
+        way_out = "Ask about `tensor.float()`."
+    elif tensor.dtype == torch.complex32:
+        way_out = "Ask about `tensor.to(torch.complex64)`."
+    if way_out:
+        kind = "a nested tensor" if tensor.is_nested else describe(tensor)
+        raise InvalidTensorError(
+            "Expected a dense tensor, of at least 16 bits for each real number. "
+            f"Got {kind}. {way_out}"
+        )
     if tensor.is_meta or not tensor.numel():
         raise InvalidTensorError(
             f"Expected a tensor with values. Got {describe(tensor)}."
         )
-    W = tensor.detach()
-    limit = tolerance(W) or tolerance(double(W))
-    W = W if W.dtype.is_floating_point or W.is_complex() else double(W)
-    with torch.no_grad():
-        found = [near_ for set_ in _candidates(W) for near_ in _nearby(set_, W, limit)]
-    found = [each for each in found if each.residual <= max(limit, near)]
-    return Discovery(tuple(sorted(found, key=_order)))
 
 
 def _order(each: Nearby) -> tuple[bool, int, float]:
@@ -154,92 +198,3 @@ def _nearby(set_: Constraint, W: Tensor, limit: float) -> Iterator[Nearby]:
         return  # a matrix is asked for, or a real one
     if math.isfinite(residual):
         yield Nearby(str(set_), residual, limit, dim)
-
-
-def _candidates(W: Tensor) -> Iterator[Constraint]:
-    """Yield the sets that are known: the table of `discover`."""
-    yield from _OF_ENTRIES
-    if W.ndim >= 1:
-        yield from _OF_SLICES
-        yield from _of_zeros(W)
-    if W.ndim >= 2:
-        yield from _OF_MATRICES
-        yield from _by_bands(W)
-        yield from _by_rank(W)
-        if W.is_complex():
-            yield from (sets.Unitary(), sets.SpecialUnitary())
-    if W.ndim == 4:
-        yield sets.OrthogonalKernels()
-
-
-_OF_ENTRIES: tuple[Constraint, ...] = (
-    sets.Interval(0.0),
-    sets.Interval(0.0, 1.0),
-    sets.Interval(-1.0, 1.0),
-)
-_OF_SLICES: tuple[Constraint, ...] = (
-    sets.Simplex(),
-    sets.Simplex(axis=0),
-    sets.Sphere(),
-    sets.Sphere(axis=0),
-    sets.Standardized(),
-    sets.ZeroSum(),
-    sets.Ordered(),
-    sets.LpBall(1.0),
-    sets.LpBall(),
-    sets.NMSparse(2, 4),
-)
-_OF_MATRICES: tuple[Constraint, ...] = (
-    sets.SpecialOrthogonal(),
-    sets.Stiefel(),
-    sets.ScaledOrthogonal(),
-    sets.SpectralSphere(),
-    sets.SpectralBall(),
-    sets.SymmetricMatrices(),
-    sets.SkewMatrices(),
-    sets.TracelessMatrices(),
-    sets.SymmetricPositiveDefinite(),
-    sets.PositiveSemidefinite(),
-    sets.CorrelationMatrices(),
-    sets.SpecialLinear(),
-    sets.TransportPolytope(),
-    sets.Hurwitz(),
-    sets.SchurStable(),
-    sets.ToeplitzMatrices(),
-    sets.CirculantMatrices(),
-)
-
-
-def _of_zeros(W: Tensor) -> Iterator[Constraint]:
-    """Yield the set of tensors with as many entries that are not zero."""
-    count = int(W.count_nonzero())
-    if 0 < count < W.numel():
-        yield sets.KSparse(count)
-
-
-def _by_bands(W: Tensor) -> Iterator[Constraint]:
-    """Yield diagonal and triangular matrices, and those with as many bands."""
-    yield sets.DiagonalMatrices()
-    yield sets.TriangularMatrices()
-    yield sets.TriangularMatrices(upper=True)
-    n, k = W.shape[-2:]
-    rows, columns = (W != 0).reshape(-1, n, k).any(0).nonzero(as_tuple=True)
-    if len(rows):
-        lower = max(0, int((rows - columns).max()))
-        upper = max(0, int((columns - rows).max()))
-        if 0 < lower < n - 1 and 0 < upper < k - 1:
-            yield sets.BandedMatrices(lower, upper=upper)
-
-
-def _by_rank(W: Tensor) -> Iterator[Constraint]:
-    """Yield the matrices of the rank that the tensor has, and of that which is near."""
-    spectrum = singular_values(W)
-    if spectrum is None:
-        return
-    squares = spectrum.square().flip(-1).cumsum(-1).flip(-1)  # of this one and below
-    all_of_it = squares[..., :1].clamp_min(torch.finfo(squares.dtype).tiny)
-    left = (squares / all_of_it).sqrt()
-    ranks = {int((left > share).sum(-1).max()) for share in (tolerance(W), _NEAR)}
-    yield from (
-        sets.LowRankMatrices(r) for r in sorted(ranks) if 0 < r < spectrum.shape[-1]
-    )

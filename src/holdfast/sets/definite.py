@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.certificates import rooms, surely_definite
+from ..linalg.decompositions import hermitian_eigenvalues
 from ..linalg.precision import double
 from ..linalg.structure import require_square
 from ..linalg.tolerances import tolerance
@@ -45,7 +46,7 @@ class SymmetricPositiveDefinite(Constraint):
         below = _lacking(W, weight)
         if below is not None:
             return torch.maximum(relative((W - W.mH) / 2, W), below)
-        values = torch.linalg.eigvalsh((W + W.mH) / 2)
+        values = hermitian_eigenvalues((W + W.mH) / 2)
         largest = values.abs().amax(-1)
         below = torch.where(largest > 0, (-values[..., 0]).relu() / largest, 1)
         return torch.maximum(relative((W - W.mH) / 2, W), below)
@@ -114,7 +115,7 @@ class SpectrumIn(Constraint):
                 -H, self.high + more
             ):
                 return torch.maximum(relative((W - W.mH) / 2, W), inside(weight) + room)
-        values = torch.linalg.eigvalsh(H)
+        values = hermitian_eigenvalues(H)
         below, above = self.low - values[..., 0], values[..., -1] - self.high
         outside = torch.maximum(below, above).relu() / max(-self.low, self.high)
         return torch.maximum(relative((W - W.mH) / 2, W), outside)
@@ -182,7 +183,7 @@ class PositiveSemidefinite(Constraint):
         below = _lacking(W, weight) if self._is_free(W) else None
         if below is not None:
             return torch.maximum(relative((W - W.mH) / 2, W), below)
-        values = torch.linalg.eigvalsh((W + W.mH) / 2)
+        values = hermitian_eigenvalues((W + W.mH) / 2)
         off = torch.maximum((-values[..., 0]).relu(), self._spare(values))
         largest = values.abs().amax(-1)
         off = torch.where(largest > 0, off / largest, off)

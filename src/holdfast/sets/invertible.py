@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from ..linalg.certificates import certain, surely_between, worth_asking
+from ..linalg.decompositions import singular_values
 from ..linalg.precision import double
 from ..linalg.structure import require_square
 from ..linalg.tolerances import tolerance
@@ -46,7 +47,7 @@ class GeneralLinear(Constraint):
         W = double(weight)
         if _surely_invertible(W, weight.dtype):
             return inside(weight)
-        values = torch.linalg.svdvals(W)
+        values = singular_values(W)
         smallest, largest = values[..., -1], values[..., 0]
         ratio = torch.where(largest > 0, smallest / largest, 0)
         return (1 - ratio / torch.finfo(weight.dtype).eps).relu()
@@ -94,7 +95,7 @@ class PositiveDeterminant(Constraint):
         sign = torch.linalg.slogdet(W).sign
         if _surely_invertible(W, weight.dtype) and bool((sign > 0).all()):
             return inside(weight)
-        values = torch.linalg.svdvals(W)
+        values = singular_values(W)
         smallest, largest = sign * values[..., -1], values[..., 0]
         ratio = torch.where(largest > 0, smallest / largest, 0)
         return (1 - ratio / torch.finfo(weight.dtype).eps).relu()
@@ -158,7 +159,7 @@ class SpecialLinear(Constraint):
             bound = off.expm1() / math.prod(norms)
             if certain(bound, tolerance(weight), W):
                 return bound
-        return _to_unit_determinant(torch.linalg.svdvals(W), sign.angle())
+        return _to_unit_determinant(singular_values(W), sign.angle())
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the multiple of determinant 1, with singular values as needed.
@@ -215,7 +216,6 @@ def _to_unit_determinant(values: Tensor, phase: Tensor) -> Tensor:
 
 def _step_of(lacking: Tensor, values: Tensor) -> Tensor:
     r"""Return t with :math:`\sum_i \log(1 + t / \sigma_i^2)` as given.
-
 
     By Newton's method, for :math:`\log t`, in which the sum is convex.
     """

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.certificates import certain, near_columns, worth_asking
+from ..linalg.decompositions import singular_values
 from ..linalg.low_rank import nearest_of_rank, require_rank, truncated_svd
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
@@ -51,7 +52,7 @@ class LowRankMatrices(Constraint):
         values, bound = _sketched(W, self.rank)
         if values is not None and certain(bound, tolerance(weight), W):
             return bound
-        return _too_many(torch.linalg.svdvals(W), self.rank)
+        return _too_many(singular_values(W), self.rank)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one, of the r largest singular values."""
@@ -104,7 +105,7 @@ class FixedRankMatrices(Constraint):
             bound = torch.maximum(beyond, self._lacking(values, weight))
             if certain(bound, tolerance(weight), W):
                 return bound
-        values = torch.linalg.svdvals(W)
+        values = singular_values(W)
         return torch.maximum(
             _too_many(values, self.rank), self._lacking(values, weight)
         )

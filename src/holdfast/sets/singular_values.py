@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.certificates import rooms, surely_between
+from ..linalg.decompositions import singular_values
 from ..linalg.precision import double
 from ..linalg.structure import require_matrix
 from ..linalg.tolerances import tolerance
@@ -54,7 +55,7 @@ class SingularValuesIn(Constraint):
         for room in rooms(weight):
             if surely_between(W / self.high, self.low / self.high - room, 1 + room):
                 return inside(weight) + room
-        values = torch.linalg.svdvals(W)
+        values = singular_values(W)
         above, below = values[..., 0] - self.high, self.low - values[..., -1]
         return torch.maximum(above, below).relu() / self.high
 

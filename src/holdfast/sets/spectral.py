@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.certificates import rooms, surely_between
+from ..linalg.decompositions import singular_values
 from ..linalg.norms import axis as position
 from ..linalg.precision import double
 from .constraint import Constraint, Shape, inside
@@ -120,7 +121,7 @@ def _matrix(weight: Tensor, axis: int | None) -> Tensor:
 
 
 def _largest(weight: Tensor, axis: int | None) -> Tensor:
-    values = torch.linalg.svdvals(_matrix(weight, axis))
+    values = singular_values(_matrix(weight, axis))
     return values.amax(-1) if values.shape[-1] else values.sum(-1)  # 0 for no entries
 
 

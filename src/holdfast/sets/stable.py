@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..linalg.certificates import surely_decays, worth_asking
+from ..linalg.decompositions import eigenvalues, singular_values
 from ..linalg.precision import double
 from ..linalg.structure import require_square
 from .constraint import Constraint, Shape, filled, inside, is_square, sizes
@@ -90,7 +91,7 @@ class Hurwitz(Constraint):
         return surely_decays(off, -mean * (1 - _ROUNDING))
 
     def _size(self, W: Tensor) -> Tensor:
-        return torch.linalg.matrix_norm(W, 2).clamp_min(abs(self.alpha))
+        return _norm(W).clamp_min(abs(self.alpha))
 
 
 class SchurStable(Constraint):
@@ -128,7 +129,7 @@ class SchurStable(Constraint):
         W = double(weight)
         if worth_asking(W) and surely_decays(W, self.rho):
             return inside(weight)
-        size = torch.linalg.matrix_norm(W, 2).clamp_min(self.rho)
+        size = _norm(W).clamp_min(self.rho)
         return (_radius(W) - self.rho).relu() / size
 
     def project(self, weight: Tensor) -> Tensor:
@@ -189,13 +190,18 @@ class UnitDisc(Constraint):
         return math.prod(shape) * (2 if dtype.is_complex else 1)
 
 
+def _norm(W: Tensor) -> Tensor:
+    values = singular_values(W)
+    return values[..., 0] if values.shape[-1] else values.sum(-1)
+
+
 def _abscissa(W: Tensor) -> Tensor:
-    parts = torch.linalg.eigvals(W).real
+    parts = eigenvalues(W).real
     return parts.amax(-1) if parts.shape[-1] else parts.sum(-1) - torch.inf
 
 
 def _radius(W: Tensor) -> Tensor:
-    moduli = torch.linalg.eigvals(W).abs()
+    moduli = eigenvalues(W).abs()
     return moduli.amax(-1) if moduli.shape[-1] else moduli.sum(-1)
 
 
