@@ -364,6 +364,30 @@ def test_the_singular_values_are_those_of_the_weight():
     assert holdfast.report(model, spectra=False).tensors[0].largest is None
 
 
+def test_the_singular_values_of_a_kernel_are_those_that_its_set_is_about():
+    kernels = {
+        maps.Orthogonal(): lambda K: K,  # each matrix of the last two dimensions
+        maps.SpectralBound(): lambda K: K,
+        maps.SpectralNorm(dim=1): lambda K: K.movedim(1, 0).flatten(1),
+        maps.RKO(groups=2): lambda K: K.unflatten(0, (2, 2)).flatten(2),
+        maps.Matricized(maps.Orthogonal(), 1): lambda K: K.movedim(1, 0).flatten(1),
+        maps.WeightNorm(): lambda K: K.flatten(1),  # its set says nothing
+    }
+    for map_, matrices in kernels.items():
+        layer = with_maps(nn.Conv2d(6, 4, 3, groups=2), map_)
+        sigma = torch.linalg.svdvals(matrices(layer.weight.detach().double()))
+        expected = (float(sigma.max()), float(sigma.min()))
+        (found,) = holdfast.report(layer)
+        assert_close((found.largest, found.smallest), expected)
+        last = holdfast.trace(layer, "weight").steps[-1].singular_values
+        assert_close((last[0], last[-1]), expected)
+        figures = []
+        watch = holdfast.Watch(layer, lambda *figure, to=figures: to.append(figure))
+        watch.after_step(1)
+        logged = {name: value for name, value, _ in figures}
+        assert_close(logged["largest_singular_value/weight"], expected[0])
+
+
 # How it is shown
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from .. import sets
 from ..core.calling import is_unhooked
 from ..core.chain import ParametrizationList
 from ..core.classes import is_parametrized
@@ -26,6 +27,7 @@ from ..core.sources import ChainSource, Source, sources_of, undisturbed
 from ..core.transaction import Snapshot
 from ..linalg import decompositions
 from ..linalg.certificates import finite
+from ..linalg.matricization import matricize
 from ..linalg.precision import double
 from ..linalg.tolerances import tolerance
 from ..sets.constraint import Constraint
@@ -182,15 +184,52 @@ def worst_residual(promise: Promise, value: Tensor) -> Tensor | None:
     return torch.where(known, largest, missing)
 
 
-def singular_values(value: Tensor, host: nn.Module | None = None) -> Tensor | None:
+def singular_values(
+    value: Tensor, host: nn.Module | None = None, set: Constraint | None = None
+) -> Tensor | None:
     """Return the singular values of a matrix or a batch, largest first.
 
-    A kernel of a convolution is one matrix, with a row for each output channel. There
-    are none of vectors, of empty matrices and of values that are not finite.
+    A set that is about singular values tells of which matrices. By any other one, a
+    kernel of a convolution is one matrix, with a row for each output channel. There are
+    none of vectors, of empty matrices and of values that are not finite.
     """
     if value.ndim < 2 or value.is_meta or not value.numel():
         return None
-    W = double(value)
-    if isinstance(host, _ConvNd) and W.ndim > 2:
-        W = (W.movedim(1, 0) if isinstance(host, _ConvTransposeNd) else W).flatten(1)
+    W = _matrices(double(value), host, set)
     return decompositions.singular_values(W) if bool(torch.isfinite(W).all()) else None
+
+
+def _matrices(W: Tensor, host: nn.Module | None, set: Constraint | None) -> Tensor:
+    """Return the matrices that singular values are meant of."""
+    axis = 1 if isinstance(host, _ConvTransposeNd) else 0
+    if isinstance(set, sets.Matricized):
+        return _matrices(matricize(W, set.rows), None, set.set)
+    if isinstance(set, sets.OrthogonalKernels):
+        return set.matrices(W)
+    if isinstance(set, _OF_SPECTRA):
+        single = isinstance(set, _WITH_AXIS) and set.axis is not None
+        axis = set.axis if single else None
+    elif W.ndim == 2 or not isinstance(host, _ConvNd):
+        axis = None
+    return W if axis is None else W.movedim(axis, 0).flatten(1)
+
+
+# Sets about the spectrum of each matrix, which are in the last two dimensions, or of
+# the one that an axis gives.
+_WITH_AXIS = sets.SpectralBall, sets.SpectralSphere
+_OF_SPECTRA = (
+    *_WITH_AXIS,
+    sets.Stiefel,
+    sets.Grassmann,
+    sets.ScaledOrthogonal,
+    sets.Orthogonal,
+    sets.SpecialOrthogonal,
+    sets.Unitary,
+    sets.SpecialUnitary,
+    sets.SingularValuesIn,
+    sets.LowRankMatrices,
+    sets.FixedRankMatrices,
+    sets.GeneralLinear,
+    sets.PositiveDeterminant,
+    sets.SpecialLinear,
+)

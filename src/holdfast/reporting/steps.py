@@ -223,7 +223,7 @@ def _step(
     if not isinstance(value, Tensor):
         return TraceStep(label, milliseconds=milliseconds)
     worst = worst_residual(promise, value)
-    spectrum = singular_values(value, host)
+    spectrum = singular_values(value, host, promise.set)
     return TraceStep(
         label,
         shape=tuple(value.shape),

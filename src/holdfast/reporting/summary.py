@@ -177,8 +177,10 @@ def report(model: nn.Module, *, spectra: bool = True) -> Report:
     Args:
         model: any module.
         spectra: compute singular values, which takes seconds for matrices of thousands
-            of rows. A kernel of a convolution is one matrix, with a row for each output
-            channel; leading dimensions of other tensors are a batch.
+            of rows. They are those of the matrices that the set is about, if it is
+            about singular values. By other sets, a kernel of a convolution is one
+            matrix, with a row for each output channel; leading dimensions of other
+            tensors are a batch.
 
     Returns:
         The report. A tensor whose maps raise an error is in it, with what they say.
@@ -217,7 +219,7 @@ def _measured(each: Computed, known: TensorReport, *, spectra: bool) -> TensorRe
     device = originals_of(each.source)[0].device
     value, milliseconds = timed(lambda: value_of(each.source), device)
     worst = worst_residual(promise, value)
-    spectrum = singular_values(value, each.host) if spectra else None
+    spectrum = singular_values(value, each.host, promise.set) if spectra else None
     return TensorReport(
         known.tensor,
         known.maps,

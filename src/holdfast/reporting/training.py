@@ -11,7 +11,13 @@ from typing import Literal, TypeAlias
 from torch import nn
 
 from ..errors import ConstraintLostError
-from .measuring import singular_values, value_of, without_a_trace
+from .measuring import (
+    links_of,
+    promise_of,
+    singular_values,
+    value_of,
+    without_a_trace,
+)
 from .watching import Residual, chosen_tensors, residuals
 
 EVERY = 50
@@ -163,7 +169,9 @@ class Watch:
         figures = dict[str, float]()
         for each in chosen_tensors(self.model, self.tensors):
             with without_a_trace(each.source):
-                sigma = singular_values(value_of(each.source), each.host)
+                value, links = value_of(each.source), links_of(each.source)
+                set_ = promise_of(links[-1] if links else None).set
+                sigma = singular_values(value, each.host, set_)
             if sigma is None:
                 continue
             low, high = sigma.amin(-1), sigma.amax(-1)
