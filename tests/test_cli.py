@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+import holdfast_command
 from holdfast import cli
 from holdfast.demo import output
 from holdfast.demo.digits import training
@@ -318,6 +320,45 @@ def test_ctrl_c_ends_a_training_with_one_line(tmp_path):
     assert err.strip().splitlines() == ["Interrupted."]
     assert "accuracy" not in out
     assert not files_below(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_while_torch_is_imported_ends_without_a_traceback(tmp_path):
+    slow = 'import time; print("importing", flush=True); time.sleep(60)'
+    (tmp_path / "torch.py").write_text(slow)
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from holdfast_command import main\n"
+        "sys.exit(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "importing\n"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert err == "Interrupted.\n"
+
+
+def test_the_script_runs_the_command(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    scripts = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"holdfast": "holdfast_command:main"}
+    monkeypatch.setattr(sys, "argv", ["holdfast", "--version"])
+    assert holdfast_command.main() == 0
+    assert "holdfast" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_leaves_only_whole_pictures(capsys, tmp_path, monkeypatch):

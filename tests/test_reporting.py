@@ -374,7 +374,8 @@ def test_the_singular_values_of_a_kernel_are_those_that_its_set_is_about():
         maps.WeightNorm(): lambda K: K.flatten(1),  # its set says nothing
     }
     for map_, matrices in kernels.items():
-        layer = with_maps(nn.Conv2d(6, 4, 3, groups=2), map_)
+        layer = nn.Conv2d(6, 4, 3, groups=2)
+        holdfast.register_parametrization(layer, "weight", map_)
         sigma = torch.linalg.svdvals(matrices(layer.weight.detach().double()))
         expected = (float(sigma.max()), float(sigma.min()))
         (found,) = holdfast.report(layer)
