@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -213,6 +214,49 @@ def test_costs_are_those_of_a_report_or_a_trace():
     assert widths == sorted((t.milliseconds for t in report), reverse=True)
     ax = plot.costs(axes(), trace)
     assert {t.get_text() for t in ax.get_yticklabels()} == {"0: Skew", "1: Cayley"}
+
+
+@pytest.mark.parametrize("count", [1, 7, 20])
+@pytest.mark.parametrize("side", [(6.4, 4.8), (4.0, 3.0)])
+def test_the_names_of_costs_stay_in_the_axes_and_off_each_other(count, side):
+    figure = Figure(figsize=side)
+    ax = figure.subplots()
+    names = [f"encoder.layers.{i}.self_attention.out: Weight" for i in range(count)]
+    plot.costs(ax, {name: 10.0 ** (3 - i) for i, name in enumerate(names)})
+    figure.canvas.draw()
+    frame = ax.get_window_extent()
+    boxes = [text.get_window_extent() for text in ax.get_yticklabels()]
+    assert [t.get_text() for t in ax.get_yticklabels()] == names
+    for box in boxes:
+        assert frame.x0 <= box.x0
+        assert frame.y0 <= box.y0 < box.y1 <= frame.y1
+    for above, below in itertools.pairwise(boxes):
+        assert above.y0 > below.y1
+    bars = [bar.get_window_extent() for bar in ax.patches]
+    for box, bar in zip(boxes, bars, strict=True):
+        assert box.y0 > bar.y1 - 1.5  # pixels
+
+
+def test_long_names_of_costs_keep_their_ends():
+    block = "a_very_long_name_of_a_block.with_another_one_below"
+    taken = {f"{block}.{i}.weight: WeightNorm": 123.4 for i in range(2)}
+    ax = plot.costs(axes(), {**taken, "not measured": math.nan})
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert [name[-20:] for name in names] == [
+        f".{i}.weight: WeightNorm"[-20:] for i in (0, 1)
+    ]
+    assert all(name.startswith("a_very") for name in names)
+    assert {text.get_text() for text in ax.texts} == {"123"}
+
+
+def test_a_reference_is_named_above_or_below_its_line():
+    for below in (False, True):
+        figure = Figure()
+        ax = figure.subplots()
+        (text,) = plot.reference(ax, 0.5, "guessing", below=below).texts
+        figure.canvas.draw()
+        box, line = text.get_window_extent(), ax.transData.transform((0, 0.5))[1]
+        assert (box.y1 < line) if below else (box.y0 > line)
 
 
 def test_many_costs_are_summed_up():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 # More bars cannot be read.
 _MOST = 20
-_LONGEST = 38  # characters of a name
+_LONGEST = 48  # characters of a name
+_FONT = 10  # points
 
 
 def costs(ax: Axes, found: Report | Trace | Mapping[str, float]) -> Axes:
@@ -34,16 +36,23 @@ def costs(ax: Axes, found: Report | Trace | Mapping[str, float]) -> Axes:
         >>> [text.get_text() for text in ax.get_yticklabels()], ax.get_xlabel()
         (['exp', 'Cayley'], 'time of one evaluation (ms)')
     """
-    bars = sorted(_milliseconds(found).items(), key=lambda item: -item[1])
+    taken = ((k, ms) for k, ms in _milliseconds(found).items() if math.isfinite(ms))
+    bars = sorted(taken, key=lambda item: -item[1])
     if len(bars) > _MOST:
         rest = bars[_MOST - 1 :]
         bars = [*bars[: _MOST - 1], (f"{len(rest)} others", sum(ms for _, ms in rest))]
     names, values = [_cut(name) for name, _ in bars], [ms for _, ms in bars]
-    places = range(len(bars))
-    drawn = ax.barh(places, values, color=STYLES[0].color, height=0.7)
-    ax.bar_label(drawn, [f"{ms:.2g}" for ms in values], padding=3, color=FAINT)
-    ax.set_yticks(places, names)
-    ax.invert_yaxis()
+    height = ax.bbox.height / ax.figure.dpi * 72 / max(1, len(bars))
+    size = min(_FONT, 0.5 * height)
+    # Each name stands above its bar, where it needs no room beside the axes.
+    places = [i + 0.25 for i in range(len(bars))]
+    drawn = ax.barh(places, values, color=STYLES[0].color, height=0.4)
+    ax.bar_label(drawn, [*map(_short, values)], padding=3, color=FAINT, fontsize=size)
+    ax.set_yticks([i - 0.17 for i in range(len(bars))], names, fontsize=size)
+    ax.tick_params(axis="y", length=0, pad=-4)
+    for label in ax.get_yticklabels():
+        label.set(ha="left", va="center")
+    ax.set_ylim(len(bars) - 0.5, -0.5)
     ax.margins(x=0.15)
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
@@ -68,4 +77,11 @@ def _without_arguments(name: str) -> str:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    """Shorten a name in its middle: the end of a path tells more than its beginning."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST // 4]}…{name[-3 * _LONGEST // 4 + 1 :]}"
+
+
+def _short(ms: float) -> str:
+    return f"{ms:,.0f}" if ms >= 99.5 else f"{ms:.2g}"

@@ -46,8 +46,14 @@ def curve(
     return whole_steps(ax)
 
 
-def reference(ax: Axes, value: float, label: str) -> Axes:
+def reference(ax: Axes, value: float, label: str, *, below: bool = False) -> Axes:
     """Mark a value that others are compared with.
+
+    Args:
+        ax: where to draw.
+        value: the value, on the vertical axis.
+        label: what it is, written at the right end.
+        below: write it below the line, where something else is above.
 
     Example:
         >>> from holdfast import plot
@@ -60,9 +66,10 @@ def reference(ax: Axes, value: float, label: str) -> Axes:
         label,
         (1, value),
         xycoords=("axes fraction", "data"),
-        xytext=(-4, 3),
+        xytext=(-4, -3 if below else 3),
         textcoords="offset points",
         ha="right",
+        va="top" if below else "bottom",
         color=FAINT,
     )
     return ax

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ... import plot
 from ..pages import legend, page
@@ -62,7 +63,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
         shares = [100 * moment.accuracy for moment in run.moments]
         plot.curve(loss, epochs, losses, STYLES[run.kernel], run.kernel.value)
         plot.curve(accuracy, epochs, shares, STYLES[run.kernel], run.kernel.value)
-    plot.reference(accuracy, 100 * CHANCE, "guessing")
+    plot.reference(accuracy, 100 * CHANCE, "guessing", below=True)
     loss.set(xlabel="epoch", ylabel="test loss: cross-entropy (nats)", ylim=(0, None))
     accuracy.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100))
     legend(figure, loss)
@@ -76,7 +77,9 @@ def eigenvalues(runs: Sequence[Run]) -> Figure:
         plot.eigenvalues(ax, [moment.spectrum.eigenvalues for moment in run.moments])
         ax.set_title(run.kernel.value)
     colored = axes[0].collections[-1]
-    figure.colorbar(colored, ax=axes, label="eigenvalues after epoch", shrink=0.8)
+    label = "eigenvalues after epoch"
+    bar = figure.colorbar(colored, ax=axes, label=label, shrink=0.8)
+    bar.locator = MaxNLocator(integer=True)
     legend(figure, axes[0])
     return figure
 

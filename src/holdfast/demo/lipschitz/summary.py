@@ -76,7 +76,8 @@ def accuracy(runs: Sequence[Run]) -> Figure:
             "--",
             c=color,
             marker=marker,
-            mfc="white",
+            mfc="none",
+            ms=9,  # around those of what is proven, if that is the same
             label=f"{run.kind.value}, under attack",
         )
         ax.plot(

@@ -78,8 +78,9 @@ def _draw(
         runs = [100 * share for share in getattr(result, kind)]
         ax.plot([place, place], [min(runs), max(runs)], "-_", c=color, lw=1)
         if result.way and result.way.rank and kind == "mirrored":
-            above = (place, max(runs) + 2)
-            ax.annotate(f"rank {result.way.rank}", above, ha="center", color=color)
+            name = f"rank {result.way.rank}"
+            beside = {"xytext": (-6, 4), "textcoords": "offset points", "ha": "right"}
+            ax.annotate(name, (place, max(runs)), color=color, **beside)
 
 
 def change(results: Sequence[Adapted]) -> Figure:

@@ -37,7 +37,7 @@ def accuracy(results: Sequence[Pruned]) -> Figure:
     figure, (reached, rise) = page(2, height=4.8)
     for way in WAYS:
         _draw_accuracy(reached, [r for r in results if r.way == way.label])
-    plot.reference(reached, 100 * results[0].accuracy, "dense")
+    plot.reference(reached, 100 * results[0].accuracy, "dense", below=True)
     names = [f"{pattern}\n{100 * pattern.sparsity:g} %" for pattern in PATTERNS]
     reached.set_xticks(range(len(PATTERNS)), names)
     reached.set(xlabel="pattern, share of zeros", ylabel="test accuracy (%)")

@@ -112,7 +112,8 @@ def training(fits: Sequence[Fit], wines: Wines) -> Figure:
             ax.set_xlabel("optimizer step")
     bound = smallest_eigenvalue(wines.covariances)
     plot.reference(smallest, bound, "optimum")
-    excess.set_ylim(bottom=_ROUNDING)
+    # below it there is nothing but rounding
+    excess.set_ylim(bottom=max(_ROUNDING, excess.get_ylim()[0]))
     excess.set_ylabel("negative log-likelihood above the optimum (nats)")
     smallest.set(ylabel="smallest eigenvalue", ylim=(1e-3, 1))
     legend(figure, excess)
