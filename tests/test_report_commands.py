@@ -231,9 +231,12 @@ def test_a_missing_or_broken_file_is_an_error(command, content, good, tmp_path, 
     assert not out
 
 
-def test_a_folder_is_no_checkpoint(tmp_path, capsys):
-    assert run("check", tmp_path) == 1
-    assert capsys.readouterr().err.startswith("Error: ")
+@pytest.mark.parametrize("command", ["report", "check"])
+def test_a_folder_is_no_checkpoint(command, tmp_path, capsys):
+    assert run(command, tmp_path) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert "is a folder" in error
 
 
 def test_a_map_of_ones_own_is_named(tmp_path, capsys):
@@ -327,3 +330,23 @@ def test_the_help_states_the_exit_status(command, capsys):
 def test_a_checkpoint_has_to_be_named(capsys):
     assert run("check") == 2
     assert "CHECKPOINT" in capsys.readouterr().err
+
+
+def test_layers_of_a_file_are_in_the_order_of_their_numbers(tmp_path):
+    path = tmp_path / "many.safetensors"
+    layers = (holdfast.weight_norm(nn.Linear(2, 2)) for _ in range(12))
+    holdfast.save(nn.ModuleDict({"block": nn.Sequential(*layers)}), path)
+    found = [each.tensor for each in report_of(path, spectra=False)]
+    assert found == [f"block.{i}.weight" for i in range(12)]
+
+
+def test_kernels_in_a_file_have_the_singular_values_that_their_set_is_about(tmp_path):
+    path = tmp_path / "kernels.safetensors"
+    model = nn.Sequential(
+        holdfast.orthogonal(nn.Conv2d(4, 4, 3)),
+        holdfast.weight_norm(nn.Conv2d(4, 4, 3)),
+    )
+    holdfast.save(model, path)
+    orthogonal, norm = report_of(path, spectra=True)
+    assert orthogonal.smallest == pytest.approx(1, abs=1e-5)
+    assert norm.smallest is None

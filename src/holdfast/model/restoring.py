@@ -75,16 +75,31 @@ def stored_chains(
         file = stack.enter_context(stored(path))
         chains, tied = read_header(file, tuple(also))
         keys = {**{key: key for key in file.keys()}, **tied}  # noqa: SIM118
+        inside = _inside([chain.path for chain in chains], keys)
         yield [
-            StoredChain(chain.path, file, chain, _inside(chain.path, keys))
-            for chain in sorted(chains, key=lambda chain: chain.path)
+            StoredChain(chain.path, file, chain, inside[chain.path])
+            for chain in sorted(chains, key=lambda chain: _natural(chain.path))
         ]
 
 
-def _inside(path: str, keys: Mapping[str, str]) -> dict[str, str]:
-    """Return the keys of a chain by what they are called in it."""
-    prefix, _, name = path.rpartition(".")
-    own = (
-        f"{prefix}.parametrizations.{name}." if prefix else f"parametrizations.{name}."
-    )
-    return {k.removeprefix(own): kept for k, kept in keys.items() if k.startswith(own)}
+def _inside(paths: Iterable[str], keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the keys of each chain by what they are called in it."""
+    found = dict[str, dict[str, str]]()
+    own = dict[str, dict[str, str]]()
+    for path in paths:
+        prefix, dot, name = path.rpartition(".")
+        found[path] = own[f"{prefix}{dot}parametrizations.{name}"] = {}
+    for key, kept in keys.items():
+        parts = key.split(".")
+        for i in range(2, len(parts)):
+            start = ".".join(parts[:i]) if parts[i - 2] == "parametrizations" else ""
+            if start in own:
+                own[start][".".join(parts[i:])] = kept
+    return found
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """Return what puts layer 10 after layer 9."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in path.split(".")
+    ]

@@ -199,6 +199,13 @@ def singular_values(
     return decompositions.singular_values(W) if bool(torch.isfinite(W).all()) else None
 
 
+def tells_matrices(set: Constraint | None) -> bool:
+    """Tell whether a set says of which matrices the singular values are meant."""
+    if isinstance(set, sets.Matricized):
+        return tells_matrices(set.set)
+    return isinstance(set, (*_OF_SPECTRA, sets.OrthogonalKernels))
+
+
 def _matrices(W: Tensor, host: nn.Module | None, set: Constraint | None) -> Tensor:
     """Return the matrices that singular values are meant of."""
     axis = 1 if isinstance(host, _ConvTransposeNd) else 0
