@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from torch import nn
+from torch.testing import assert_close
 
 import holdfast
 from holdfast import maps, plot
@@ -264,3 +265,44 @@ def test_many_costs_are_summed_up():
     assert len(ax.patches) == 20
     assert ax.get_yticklabels()[-1].get_text() == "31 others"
     assert ax.patches[-1].get_width() == 31
+
+
+def test_tensors_are_taken_for_the_numbers_in_them():
+    history = torch.rand(4, 3, requires_grad=True)
+    for draw in (plot.singular_values, plot.spectrum, plot.deviations):
+        of_tensors, of_rows = draw(axes(), history), draw(axes(), [*history])
+        of_numbers = draw(axes(), history.tolist())
+        for ax in (of_tensors, of_rows):
+            for line, expected in zip(ax.lines, of_numbers.lines, strict=True):
+                assert_close(line.get_ydata(), expected.get_ydata())
+    spectra = [torch.linalg.eigvals(torch.rand(3, 3)) for _ in range(2)]
+    drawn = plot.eigenvalues(axes(), spectra).collections[-1].get_offsets()
+    points = torch.view_as_real(torch.cat(spectra))
+    assert_close(torch.tensor(drawn.tolist()), points, rtol=1e-6, atol=1e-6)
+    norms = plot.gradient_norms(axes(), [torch.tensor(1.0), 2.0]).lines[0]
+    assert [*norms.get_ydata()] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "given", "message"),
+    [
+        (plot.singular_values, torch.rand(3), "two dimensions"),
+        (plot.spectrum, torch.rand(2, 2, 2), "two dimensions"),
+        (plot.singular_values, "abc", "moments"),
+        (plot.deviations, [[1.0], [[1.0]]], "sequence of numbers"),
+        (plot.gradient_norms, torch.rand(2, 3), "sequence of numbers"),
+        (plot.heat_map, [[1.0]], "Expected a tensor"),
+        (plot.costs, None, "milliseconds by name"),
+        (plot.costs, holdfast.discover(torch.eye(2)), "milliseconds by name"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_drawn_is_refused_with_what_was_expected(draw, given, message):
+    with pytest.raises(TypeError, match=message):
+        draw(axes(), given)
+
+
+@pytest.mark.parametrize("W", [torch.eye(2, device="meta"), torch.eye(2).to_sparse()])
+def test_a_matrix_without_values_has_no_picture(W):
+    with pytest.raises(holdfast.errors.InvalidTensorError, match="dense"):
+        plot.heat_map(axes(), W)

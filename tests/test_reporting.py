@@ -677,6 +677,11 @@ def test_each_spectrum_is_computed_once(monkeypatch):
     assert sorted(ran) == ["eigvals", "eigvalsh", "svdvals"]
 
 
+def test_a_trace_takes_a_name():
+    with pytest.raises(TypeError, match="name of a tensor"):
+        holdfast.trace(holdfast.weight_norm(nn.Linear(2, 2)), 0)
+
+
 def test_a_module_in_two_places_is_traced_under_both_names():
     layer = holdfast.orthogonal(nn.Linear(3, 3))
     model = nn.ModuleDict({"one": layer, "two": layer})

@@ -294,3 +294,8 @@ def test_the_codomain_is_as_small_as_the_weight():
     map_.advance_()
     assert map_.codomain.dim((4, 4)) == 8
     assert map_.codomain.contains(layer.weight)
+
+
+def test_a_share_is_no_count():
+    with pytest.raises(TypeError, match="integer"):
+        holdfast.register_parametrization(nn.Linear(4, 4), "weight", maps.TopK(0.5))

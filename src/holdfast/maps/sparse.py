@@ -145,6 +145,9 @@ class TopK(Parametrization):
 
     def bind(self, weight: Tensor) -> None:
         """Check the arguments."""
+        # of a share, 0.5, a single entry would be left
+        if not isinstance(self.count, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Expected `count` to be an integer. Got {self.count!r}.")
         if self.count < 0:
             raise ValueError(f"Expected `count` to be at least 0. Got {self.count}.")
         check_pruning(weight, self.axis, self.gradient)

@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..reporting.steps import Trace
+from ..reporting.summary import Report
 from .styles import FAINT, STYLES, labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from ..reporting.steps import Trace
-    from ..reporting.summary import Report
 
 # More bars cannot be read.
 _MOST = 20
@@ -62,6 +61,11 @@ def costs(ax: Axes, found: Report | Trace | Mapping[str, float]) -> Axes:
 def _milliseconds(found: Report | Trace | Mapping[str, float]) -> dict[str, float]:
     if isinstance(found, Mapping):
         return dict(found)
+    if not isinstance(found, (Report, Trace)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            "Expected a report, a trace, or milliseconds by name. "
+            f"Got an object of {type(found).__name__}."
+        )
     taken = dict[str, float]()
     for record in found.records():
         name = str(record.get("step") or f"{record['tensor']}: {record['maps']}")

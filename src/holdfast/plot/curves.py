@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .styles import FAINT, STYLES, LineStyle, alone, labelled, whole_steps
+from .values import numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +36,8 @@ def curve(
         [0.9, 0.4, 0.3]
     """
     ax.plot(
-        epochs,
-        values,
+        numbers(epochs),
+        numbers(values),
         style.dashes,
         c=style.color,
         marker=style.marker,
@@ -120,6 +121,7 @@ def gradient_norms(
         >>> ax.get_yscale(), ax.get_xlabel()
         ('log', 'step t of the sequence')
     """
+    norms = numbers(norms)
     steps = range(1, len(norms) + 1)
     shown = [norm if norm > 0 else math.nan for norm in norms]
     ax.plot(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from ..errors import InvalidTensorError, describe
 from .styles import MARK
 
 # So many rows or columns are numbered one by one.
@@ -107,6 +109,13 @@ def _size(W: Tensor) -> float:
 
 
 def _matrix(weight: Tensor) -> Tensor:
+    if not isinstance(weight, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"Expected a tensor. Got an object of {type(weight).__name__}.")
+    if weight.is_meta or weight.layout != torch.strided:
+        raise InvalidTensorError(
+            f"Expected a dense tensor with values. Got {describe(weight)}, "
+            f"{weight.layout}."
+        )
     W = weight.detach()
     W = (W.abs() if W.is_complex() else W).to("cpu").double()
     return W.reshape(1, -1) if W.ndim < 2 else W.flatten(1)

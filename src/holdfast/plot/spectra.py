@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .curves import curve
 from .styles import FAINT, MARK, STYLES, LineStyle, alone, labelled, whole_steps
+from .values import moments, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def eigenvalues(
 
     Args:
         ax: where to draw.
-        history: the eigenvalues at each moment.
+        history: the eigenvalues at each moment, numbers or tensors.
         first_label: what the legend calls the first moment.
 
     Example:
@@ -40,6 +41,7 @@ def eigenvalues(
         >>> ax.get_legend_handles_labels()[1]
         ['unit circle', 'before training']
     """
+    history = moments(history)
     turns = [2 * math.pi * step / 200 for step in range(201)]
     x, y = [math.cos(turn) for turn in turns], [math.sin(turn) for turn in turns]
     ax.plot(x, y, color=FAINT, lw=1, label="unit circle", zorder=1)
@@ -75,7 +77,7 @@ def spectrum(
 
     Args:
         ax: where to draw.
-        history: the singular values at each moment.
+        history: the singular values at each moment, numbers or tensors.
         steps: the moments; by default 0, 1, ...
         style: how.
 
@@ -87,14 +89,15 @@ def spectrum(
         >>> ax.lines[0].get_ydata().tolist(), ax.get_xlabel()
         ([1.0, 1.0], 'training step')
     """
-    moments = range(len(history)) if steps is None else steps
+    history = moments(history)
+    places = range(len(history)) if steps is None else numbers(steps)
     cuts = [_five(values) for values in history]
     least, lower, median, upper, most = zip(*cuts, strict=True) if cuts else [()] * 5
     color = style.color
-    ax.fill_between(moments, least, most, color=color, alpha=0.15, lw=0, label="all")
-    ax.fill_between(moments, lower, upper, color=color, alpha=0.35, lw=0, label="half")
+    ax.fill_between(places, least, most, color=color, alpha=0.15, lw=0, label="all")
+    ax.fill_between(places, lower, upper, color=color, alpha=0.35, lw=0, label="half")
     dot = alone(median)
-    ax.plot(moments, median, style.dashes, c=color, lw=2, label="median", **dot)
+    ax.plot(places, median, style.dashes, c=color, lw=2, label="median", **dot)
     _widen(ax, max(most, default=0))
     return labelled(whole_steps(ax), "training step", "singular values")
 
@@ -132,6 +135,7 @@ def singular_values(
         >>> [line.get_ydata().tolist() for line in ax.lines]
         [[1.6, 1.1], [0.2, 0.9]]
     """
+    history = moments(history)
     epochs = range(len(history))
     largest = [max(values) for values in history]
     smallest = [min(values) for values in history]
@@ -158,6 +162,7 @@ def deviations(
         >>> ax.lines[0].get_ydata().tolist()
         [0.5, 0.25]
     """
+    history = moments(history)
     largest = [max(abs(value - 1) for value in values) for values in history]
     lowest = min((value for value in largest if value > 0), default=_EXACT) / 10
     largest = [lowest if value == 0 else value for value in largest]

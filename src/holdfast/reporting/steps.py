@@ -166,6 +166,8 @@ def trace(module: nn.Module, name: str) -> Trace:
         >>> last.set, [round(s, 4) for s in last.singular_values]
         ('Stiefel()', [1.0, 1.0, 1.0])
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"Expected the name of a tensor. Got {name!r:.80}.")
     known = dict[str, tuple[nn.Module, Source]]()
     for path, host, source in computed_tensors(module):
         known[path] = host, source
