@@ -139,8 +139,9 @@ def off_a_turn(W: Tensor, base: Tensor, size: int) -> Tensor | None:
 
     Example:
         >>> import torch
-        >>> off_a_turn(torch.tensor([[0.0, 3.0]]), torch.tensor([[3.0, 0.0]]), 1)
-        tensor(4.2426)
+        >>> turned = torch.tensor([[0.0, -3.0], [3.0, 0.0]])
+        >>> off_a_turn(turned, 3 * torch.eye(2), 2)
+        tensor(0.)
     """
     B, T = column_blocks(base, size), column_blocks(W, size)
     if size > W.shape[-2] or not worth_asking(W):

@@ -18,7 +18,7 @@ def numbers(values: object) -> list[Any]:
     """
     plain = values.detach().tolist() if isinstance(values, Tensor) else values
     found = [*plain] if isinstance(plain, Iterable) else [plain]
-    found = [each.item() if _is_single(each) else each for each in found]
+    found = [_number(each) for each in found]
     if not isinstance(plain, Iterable) or any(isinstance(x, Iterable) for x in found):
         raise TypeError(f"Expected a sequence of numbers. Got {_shape(values)}.")
     return found
@@ -42,8 +42,8 @@ def moments(history: object) -> list[list[Any]]:
     return [numbers(each) for each in history]
 
 
-def _is_single(each: object) -> bool:
-    return isinstance(each, Tensor) and each.ndim == 0
+def _number(each: object) -> object:
+    return each.item() if isinstance(each, Tensor) and each.ndim == 0 else each
 
 
 def _shape(values: object) -> str:

@@ -208,17 +208,16 @@ def tells_matrices(set: Constraint | None) -> bool:
 
 def _matrices(W: Tensor, host: nn.Module | None, set: Constraint | None) -> Tensor:
     """Return the matrices that singular values are meant of."""
-    axis = 1 if isinstance(host, _ConvTransposeNd) else 0
     if isinstance(set, sets.Matricized):
         return _matrices(matricize(W, set.rows), None, set.set)
     if isinstance(set, sets.OrthogonalKernels):
         return set.matrices(W)
-    if isinstance(set, _OF_SPECTRA):
-        single = isinstance(set, _WITH_AXIS) and set.axis is not None
-        axis = set.axis if single else None
-    elif W.ndim == 2 or not isinstance(host, _ConvNd):
-        axis = None
-    return W if axis is None else W.movedim(axis, 0).flatten(1)
+    axis = 1 if isinstance(host, _ConvTransposeNd) else 0
+    if isinstance(set, _WITH_AXIS) and set.axis is not None:
+        axis = set.axis
+    elif isinstance(set, _OF_SPECTRA) or W.ndim == 2 or not isinstance(host, _ConvNd):
+        return W
+    return W.movedim(axis, 0).flatten(1)
 
 
 # Sets about the spectrum of each matrix, which are in the last two dimensions, or of

@@ -79,8 +79,14 @@ def _draw(
         ax.plot([place, place], [min(runs), max(runs)], "-_", c=color, lw=1)
         if result.way and result.way.rank and kind == "mirrored":
             name = f"rank {result.way.rank}"
-            beside = {"xytext": (-6, 4), "textcoords": "offset points", "ha": "right"}
-            ax.annotate(name, (place, max(runs)), color=color, **beside)
+            ax.annotate(
+                name,
+                (place, max(runs)),
+                xytext=(-6, 4),
+                textcoords="offset points",
+                ha="right",
+                color=color,
+            )
 
 
 def change(results: Sequence[Adapted]) -> Figure:
