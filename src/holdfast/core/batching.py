@@ -10,7 +10,9 @@ Note [One batch]
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -23,7 +25,7 @@ from .entry import Entry, autocast_of, trackable
 from .kinds import Kind, Likeness, kind_of
 from .parametrization import Foreach
 from .sharing import Notes, claim
-from .stacking import Rows, batched, keeping, row_of, stacked, twin_of
+from .stacking import Rows, batched, keeping, rows_of, stacked, twin_of
 from .torch_state import dispatch_modes, tracing_state, transform_level
 
 # Where a batch is faster on one thread of a CPU: how many tensors it takes at least,
@@ -44,6 +46,9 @@ class Member(NamedTuple):
     name: str
     chain: ParametrizationList
     kind: Kind
+    # dictionaries of the two modules, which are slow to ask for
+    links: dict[str, Any]
+    state: dict[str, Any]
 
 
 Group = list[Member]
@@ -61,27 +66,33 @@ class Model:
         self._root = ref(root)
         self._below: set[nn.Module] = set()
         self._hosts: list[nn.Module] = []  # what holds the chains of each
-        self._layout: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
+        self._layout: list[dict[str, Any]] = []
         self._groups: dict[bool, dict[ParametrizationList, Group]] = {}
         modules: list[nn.Module | None] = [root]
         for module in modules:
             if module is not None and module not in self._below:
                 self._below.add(module)
                 below = module.__dict__["_modules"]
-                self._layout.append((below, tuple(below.values())))
+                self._layout.append(below)
                 if "parametrizations" in below:
                     self._hosts.append(below["parametrizations"])
                 modules += below.values()
         self._below.discard(root)  # which a note on it must not keep alive
+        self._was = self._laid_out()
 
     @classmethod
     def of(cls, root: nn.Module) -> Model:
         """Return what is known of a module, if that is still true."""
         model = _models.get(root)
-        if model is None or any(tuple(b.values()) != was for b, was in model._layout):
+        if model is None or model._laid_out() != model._was:
             model = cls(root)
             _models.put(root, model)
         return model
+
+    def _laid_out(self) -> tuple[list[int], list[Any]]:
+        """Return how many modules each one has, and which: asked with every scope."""
+        below = map(dict[str, Any].values, self._layout)
+        return [*map(len, self._layout)], [*itertools.chain.from_iterable(below)]
 
     def __contains__(self, module: nn.Module) -> bool:
         return module in self._below or module is self._root()
@@ -107,19 +118,19 @@ class Model:
         place = next((i for i, m in enumerate(members) if m.chain is chain), None)
         if place is None or not is_enough(members, everywhere=everywhere):
             return None
-        epochs = [member.chain.__dict__["_epoch"] for member in members]
+        epochs = [member.state["_epoch"] for member in members]
         with trackable():
             found = _evaluate(members[0], rows, grad=grad)
         if found is None:
             return None
         found = found if hand_out is None else tuple(map(hand_out, found))
-        autocast = autocast_of(found[0])
-        for (chains, name, chain, _), row, epoch, value in zip(
-            members, rows, epochs, found, strict=True
-        ):
-            # no stamp afterwards: another thread's change shows in the versions
-            entry = value, chain, chains._modules, chain.__dict__, epoch, autocast, row
-            values.setdefault(chains, {})[name] = Entry._make(entry)
+        autocast = itertools.repeat(autocast_of(found[0]))
+        # no stamp afterwards: another thread's change shows in the versions
+        hosts, names, chains, _, links, states = zip(*members, strict=True)
+        rest = chains, links, states, epochs, autocast, rows
+        entries = map(_as_entry, zip(found, *rest, strict=False))  # which has no end
+        for host, name, entry in zip(hosts, names, entries, strict=True):
+            values.setdefault(host, {})[name] = entry
         return found[place]
 
     def group_of(self, chain: ParametrizationList, *, everywhere: bool) -> Group:
@@ -147,12 +158,14 @@ class Model:
                     group = kinds.get(kind.likeness, [])
                     if len(group) >= max(2, BATCH // max(1, kind.size)):
                         group = []  # the other one is full
-                    group.append(Member(chains, name, chain, kind))
+                    links, state = chains._modules, chain.__dict__
+                    group.append(Member(chains, name, chain, kind, links, state))
                     groups[chain] = kinds[kind.likeness] = group
         return groups
 
 
 _models: Notes[Model] = Notes()
+_as_entry: Callable[[tuple[Any, ...]], Entry] = partial(tuple.__new__, Entry)
 
 
 def _chains_in(chains: nn.Module) -> Iterator[tuple[str, ParametrizationList]]:
@@ -191,21 +204,24 @@ def is_out_of_the_ordinary() -> bool:
 def ready(group: Group, values: Entries, *, grad: bool) -> tuple[Group, Rows]:
     """Return the members that have no current value, with what they compute from."""
     members: Group = []
-    rows: Rows = []
     for member in group:
-        chains, name, chain, kind = member
-        state = chain.__dict__
+        chains, name, chain, kind, links, state = member
         if (
             state["_kind"] is not kind  # changed since
-            or chains._modules.get(name) is not chain
+            or links.get(name) is not chain
             or (state["_special"] and not _is_only_moving(chain))
             or (not grad and state["_memo"] is not None)
         ):
             continue
-        entry = values.get(chains, _NONE).get(name)
-        if (entry is None or not entry.is_current(chain)) and (row := row_of(kind)):
-            members.append(member)
-            rows.append(row)
+        if values:
+            entry = values.get(chains, _NONE).get(name)
+            if entry is not None and entry.is_current(chain):
+                continue
+        members.append(member)
+    rows = rows_of([member.kind for member in members])
+    if rows is None:
+        members = [member for member in members if rows_of([member.kind])]
+        rows = rows_of([member.kind for member in members]) or []
     return members, rows
 
 

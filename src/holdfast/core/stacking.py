@@ -8,7 +8,7 @@ Note [Backward passes of a batch]
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,33 +17,42 @@ from torch import Tensor, nn
 from .chain import ParametrizationList
 from .entry import PLAIN, Registry, tensors_of
 from .kinds import Kind
+from .torch_state import gradients
 
 # What an `Entry` has of the tensors of a chain
 Row = tuple[tuple[Registry, str, Tensor, int, bool], ...]
 Rows = list[Row]
 
 
-def row_of(kind: Kind) -> Row | None:
-    """Return the tensors of a chain as an `Entry` has them, if they have versions."""
-    row: list[tuple[Registry, str, Tensor, int, bool]] = []
-    for registry, name in kind.places:
-        tensor: Any = registry[name]
-        if type(tensor) not in PLAIN or tensor.is_inference():
+def rows_of(kinds: Sequence[Kind]) -> Rows | None:
+    """Return the tensors of each chain as an `Entry` has them, if all have versions."""
+    columns: list[list[Any]] = []
+    for places in zip(*(kind.places for kind in kinds), strict=True):
+        tensors: list[Any] = [registry[name] for registry, name in places]
+        if not _PLAIN.issuperset(map(type, tensors)):
             return None
-        row.append((registry, name, tensor, tensor._version, tensor.requires_grad))
-    return tuple(row)
+        try:
+            columns.append(
+                [
+                    (registry, name, tensor, tensor._version, tensor.requires_grad)
+                    for (registry, name), tensor in zip(places, tensors, strict=True)
+                ]
+            )
+        except RuntimeError:  # tensors of the inference mode
+            return None
+    return [*zip(*columns, strict=True)] or None
+
+
+_PLAIN = frozenset(PLAIN)
 
 
 def stacked(rows: Rows) -> list[Tensor] | None:
     """Stack the tensors in each place, if they are as alike as they were."""
     stacks: list[Tensor] = []
     for column in zip(*rows, strict=True):
-        tensors = [tensor for _, _, tensor, _, _ in column]
-        wanted, dtype = column[0][4], tensors[0].dtype
+        tensors = [place[2] for place in column]
         # written through `.data`, or frozen apart
-        if any(place[4] is not wanted for place in column) or any(
-            tensor.dtype is not dtype for tensor in tensors
-        ):
+        if len({t.dtype for t in tensors}) > 1 or len({p[4] for p in column}) > 1:
             return None
         try:
             with torch.no_grad():
@@ -95,9 +104,10 @@ def keeping(
     value = compute(*leaves)
     if not value.requires_grad:
         return value.unbind()
-    tensors = [place[2] for row in rows for place in row if place[4]]
+    places = [place for row in rows for place in row if place[4]]
+    graph = compute, leaves, value, wanted, places
     return cast(
-        "tuple[Tensor, ...]", _Kept.apply((compute, leaves, value, wanted), *tensors)
+        "tuple[Tensor, ...]", _Kept.apply(graph, *[place[2] for place in places])
     )
 
 
@@ -110,29 +120,29 @@ class _Kept(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graph: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.graph = graph
-        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         return graph[2].detach().unbind()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        compute, leaves, value, wanted = ctx.graph
-        zero = torch.zeros_like(value[0])
-        G = torch.stack([zero if grad is None else grad for grad in grads])
+        compute, leaves, value, wanted, places = ctx.graph
         again = torch.is_grad_enabled()  # for derivatives of derivatives
         if again:
-            columns = iter(_columns(ctx.saved_tensors, sum(wanted)))
+            columns = iter(_columns(places, sum(wanted)))
             pairs = zip(leaves, wanted, strict=True)
             leaves = [next(columns) if want else leaf for leaf, want in pairs]
             value = compute(*leaves)
-        found: Any = torch.autograd.grad(
+        absent = any(grad is None for grad in grads)
+        zero = torch.zeros_like(value[0]) if absent else None
+        G: Any = [zero if grad is None else grad for grad in grads] if absent else grads
+        found = gradients(
             value,
             [leaf for leaf, want in zip(leaves, wanted, strict=True) if want],
-            G,
-            retain_graph=True,
+            torch.stack(G),
             create_graph=again,
-            allow_unused=True,
         )
+        if not absent and len(found) == 1 and found[0] is not None:
+            return None, *found[0].unbind()  # nearly always
         nothing = [None] * len(grads)
         rows = zip(*(nothing if g is None else g.unbind() for g in found), strict=True)
         return None, *(
@@ -142,6 +152,12 @@ class _Kept(torch.autograd.Function):
         )
 
 
-def _columns(tensors: tuple[Tensor, ...], count: int) -> list[Tensor]:
-    """Stack tensors that lie row by row."""
+def _columns(places: Sequence[Any], count: int) -> list[Tensor]:
+    """Stack tensors that lie row by row, if they are what they were."""
+    if any(tensor._version != version for _, _, tensor, version, _ in places):
+        raise RuntimeError(
+            "A tensor that a weight was computed from was modified in place after the "
+            "weight was read. Take derivatives of derivatives before that."
+        )
+    tensors = [place[2] for place in places]
     return [torch.stack(tensors[place::count]) for place in range(count)]

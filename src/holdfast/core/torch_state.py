@@ -69,6 +69,8 @@ tracing_state: Callable[[], object] = _C._get_tracing_state
 is_copy_on_write: Callable[[Tensor], bool] = _C._is_cow_tensor
 copy_on_write: Callable[[Tensor], Tensor] = cast("Any", torch)._lazy_clone
 
+_run_backward = cast("Any", torch.autograd.graph)._engine_run_backward
+
 
 def in_backward_pass() -> bool:
     """Tell whether autograd is running, as in the recomputation of a checkpoint."""
@@ -78,3 +80,18 @@ def in_backward_pass() -> bool:
 def storage_owners(tensor: Tensor) -> int:
     """Return how many tensors share the memory of this one, counting the asking."""
     return _C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+def gradients(
+    value: Tensor, inputs: list[Tensor], grad: Tensor, *, create_graph: bool
+) -> tuple[Tensor | None, ...]:
+    """Return `torch.autograd.grad` of a graph that stays, without its checks."""
+    return _run_backward(
+        (value,),
+        (grad,),
+        True,  # the graph stays
+        create_graph,
+        tuple(inputs),
+        True,  # some may not be used
+        accumulate_grad=False,
+    )

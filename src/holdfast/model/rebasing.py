@@ -15,7 +15,7 @@ from ..core.entry import tensors_of
 from ..core.kinds import kind_of
 from ..core.parametrization import Parametrization
 from ..core.sharing import claim
-from ..core.stacking import row_of, stacked, twin_of
+from ..core.stacking import rows_of, stacked, twin_of
 from ..errors import TiedTensorError, path_of
 from ..linalg.tracing import captured
 from .optim import chains_moved_by
@@ -164,9 +164,11 @@ def _require_own_originals(
 @torch.no_grad()
 def _rebased_together(chains: list[ParametrizationList], *, repair: bool) -> bool:
     """Move the bases of equal chains as one batch, or do nothing."""
-    rows = [row_of(kind) for chain in chains if (kind := kind_of(chain))]
-    found = [row for row in rows if row is not None]
-    if len(found) < PAYS["stack"][0] or len(found) < len(chains):
+    kinds = [kind for chain in chains if (kind := kind_of(chain))]
+    if len(kinds) < PAYS["stack"][0] or len(kinds) < len(chains):
+        return False
+    found = rows_of(kinds)
+    if found is None:
         return False
     stacks = stacked(found)
     if stacks is None:
