@@ -42,17 +42,15 @@ BATCH = 2**18
 class Member(NamedTuple):
     """A tensor in a batch."""
 
-    chains: nn.Module
-    name: str
     chain: ParametrizationList
     kind: Kind
-    # dictionaries of the two modules, which are slow to ask for
-    links: dict[str, Any]
-    state: dict[str, Any]
+    links: dict[str, Any]  # where the host keeps its chains
+    name: str
+    state: dict[str, Any]  # the chain's `__dict__`: slow to ask for
 
 
 Group = list[Member]
-Entries = dict[nn.Module, dict[str, Entry]]
+Entries = dict[ParametrizationList, Entry]
 
 
 class Model:
@@ -126,11 +124,9 @@ class Model:
         found = found if hand_out is None else tuple(map(hand_out, found))
         autocast = itertools.repeat(autocast_of(found[0]))
         # no stamp afterwards: another thread's change shows in the versions
-        hosts, names, chains, _, links, states = zip(*members, strict=True)
-        rest = chains, links, states, epochs, autocast, rows
-        entries = map(_as_entry, zip(found, *rest, strict=False))  # which has no end
-        for host, name, entry in zip(hosts, names, entries, strict=True):
-            values.setdefault(host, {})[name] = entry
+        chains, *_, states = zip(*members, strict=True)
+        fields = zip(found, states, epochs, autocast, rows, strict=False)
+        values.update(zip(chains, map(_as_entry, fields), strict=True))
         return found[place]
 
     def group_of(self, chain: ParametrizationList, *, everywhere: bool) -> Group:
@@ -159,7 +155,7 @@ class Model:
                     if len(group) >= max(2, BATCH // max(1, kind.size)):
                         group = []  # the other one is full
                     links, state = chains._modules, chain.__dict__
-                    group.append(Member(chains, name, chain, kind, links, state))
+                    group.append(Member(chain, kind, links, name, state))
                     groups[chain] = kinds[kind.likeness] = group
         return groups
 
@@ -205,7 +201,7 @@ def ready(group: Group, values: Entries, *, grad: bool) -> tuple[Group, Rows]:
     """Return the members that have no current value, with what they compute from."""
     members: Group = []
     for member in group:
-        chains, name, chain, kind, links, state = member
+        chain, kind, links, name, state = member
         if (
             state["_kind"] is not kind  # changed since
             or links.get(name) is not chain
@@ -214,7 +210,7 @@ def ready(group: Group, values: Entries, *, grad: bool) -> tuple[Group, Rows]:
         ):
             continue
         if values:
-            entry = values.get(chains, _NONE).get(name)
+            entry = values.get(chain)
             if entry is not None and entry.is_current(chain):
                 continue
         members.append(member)
@@ -223,9 +219,6 @@ def ready(group: Group, values: Entries, *, grad: bool) -> tuple[Group, Rows]:
         members = [member for member in members if rows_of([member.kind])]
         rows = rows_of([member.kind for member in members]) or []
     return members, rows
-
-
-_NONE: dict[str, Entry] = {}
 
 
 def _is_only_moving(chain: ParametrizationList) -> bool:

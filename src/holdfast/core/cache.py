@@ -18,7 +18,7 @@ from torch.optim.optimizer import (
 
 from . import compiled
 from .batching import Model
-from .entry import Entry, chains_of, tensors_of, trackable
+from .entry import Entry, tensors_of, trackable
 from .leaves import Leaves, at_home, unwatched
 from .memo import remembered
 from .scope import Scope, innermost, open_scopes, suspendable_frame
@@ -41,12 +41,11 @@ def read_in_scopes(
     grad: bool,
 ) -> Tensor:
     """Return the value that a scope holds, or compute it for the outermost one."""
-    chains = chains_of(host)
     serving: Scope | None = None
     batching: Scope | None = None
     while scope is not None:
         if scope.serves(host, grad=grad):
-            entry = scope.values[grad].get(chains, _NONE).get(name)
+            entry = scope.values[grad].get(chain)
             if entry is not None and entry.is_current(chain):
                 return entry.value
             serving = scope
@@ -59,9 +58,6 @@ def read_in_scopes(
     if serving is None:
         return chain.evaluate() if grad else remembered(chain, host, name)
     return _store(chain, host, name, serving, batching, grad=grad)
-
-
-_NONE: dict[str, Entry] = {}
 
 
 def _store(
@@ -96,12 +92,11 @@ def _store(
         # without a version a change could not be seen
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
-        chains = chains_of(host)
         if hand_out is not None:
             value = hand_out(value)
         elif value.grad_fn is not None:
-            value.register_hook(partial(_retire, ref(scope), ref(chains), name))
-        values.setdefault(chains, {})[name] = Entry.of(chains, chain, value)
+            value.register_hook(partial(_retire, ref(scope), ref(chain)))
+        values[chain] = Entry.of(chain, value)
     return value
 
 
@@ -118,12 +113,12 @@ def is_advanced(chain: ParametrizationList, host: nn.Module) -> bool:
 
 
 def _retire(
-    scope: ReferenceType[Scope], chains: ReferenceType[nn.Module], name: str, _: Tensor
+    scope: ReferenceType[Scope], chain: ReferenceType[ParametrizationList], _: Tensor
 ) -> None:
     """Drop a value whose graph is being used up: a second backward needs another."""
-    live = scope(), chains()
+    live = scope(), chain()
     if live[0] is not None and live[1] is not None:
-        live[0].values[True].get(live[1], _NONE).pop(name, None)
+        live[0].values[True].pop(live[1], None)
 
 
 def _before_step(*_: object) -> None:

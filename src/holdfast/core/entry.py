@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,6 @@ class Entry(NamedTuple):
     """A value, and the state of everything that it was computed from."""
 
     value: Tensor
-    chain: ParametrizationList
-    links: Mapping[str, nn.Module | None]  # where the host keeps its chains
     state: Mapping[str, Any]  # the chain's `__dict__`
     epoch: int
     autocast: tuple[bool, torch.dtype] | None
@@ -37,12 +35,10 @@ class Entry(NamedTuple):
     tensors: tuple[tuple[Registry, str, Tensor, int, bool], ...]
 
     @classmethod
-    def of(cls, chains: nn.Module, chain: ParametrizationList, value: Tensor) -> Entry:
+    def of(cls, chain: ParametrizationList, value: Tensor) -> Entry:
         """Note the present state of a chain beside the value just computed."""
         return cls(
             value=value,
-            chain=chain,
-            links=chains._modules,
             state=chain.__dict__,
             epoch=chain._epoch,
             autocast=autocast_of(value),
@@ -53,9 +49,7 @@ class Entry(NamedTuple):
         )
 
     def is_current(self, chain: ParametrizationList) -> bool:
-        """Tell whether nothing has changed since the value was computed."""
-        if self.chain is not chain:
-            return False
+        """Tell whether nothing has changed since the value of a chain was computed."""
         for registry, name, tensor, version, wanted in self.tensors:
             if (
                 registry.get(name) is not tensor
@@ -64,11 +58,6 @@ class Entry(NamedTuple):
             ):
                 return False
         return self.epoch == chain._epoch and self.autocast == autocast_of(self.value)
-
-
-def chains_of(host: nn.Module) -> nn.Module:
-    """Return where a parametrized module keeps its chains."""
-    return cast("nn.Module", host._modules["parametrizations"])
 
 
 def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS
-from .entry import PLAIN, Entry, Registry, autocast_of, chains_of, tensors_of, trackable
+from .entry import PLAIN, Entry, Registry, autocast_of, tensors_of, trackable
 from .lost_writes import warn_of_lost_write
 from .torch_state import (
     copy_on_write,
@@ -74,7 +74,7 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
             return value  # another thread has changed an original meanwhile
         if _storage_holders(value) != _OWN_STORAGES:
             value = value.clone()  # a view, perhaps of the original
-        memo = Memo(host, name, Entry.of(chains_of(host), chain, value))
+        memo = Memo(host, name, Entry.of(chain, value))
         host.__dict__[slot_of(name)] = memo
         chain.__dict__["_memo"] = ref(memo)  # weak, as the memo holds the chain
     return memo.hand_out(value)

@@ -51,8 +51,8 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
             not grad or (backward_pass() < 0 and saved_tensor_hooks(True) is None)
         ):
             try:
-                entry = scope.values[grad][self._modules["parametrizations"]][name]
-                value, chain, links, state, epoch, autocast, tensors = entry
+                chain = self._modules["parametrizations"]._modules[name]
+                value, state, epoch, autocast, tensors = scope.values[grad][chain]
                 for registry, key, tensor, version, wanted in tensors:
                     if (
                         registry[key] is not tensor
@@ -62,8 +62,7 @@ def reader_of(name: str) -> Callable[[nn.Module], Tensor]:  # noqa: C901
                         break
                 else:
                     if (
-                        links[name] is chain
-                        and state["_epoch"] == epoch
+                        state["_epoch"] == epoch
                         and not state["_special"]
                         and autocast is None
                         and not is_any_autocast_enabled()

@@ -62,8 +62,8 @@ class Scope:
         self.simple = frame is None and self.hooks is None and self.task < 0
         self.open = True
         open_scopes.add(id(self))
-        # by grad mode: a value without a graph must never reach training. By
-        # `module.parametrizations`, not by the module, which no scope keeps alive
+        # by grad mode: a value without a graph must never reach training. By chain,
+        # not by the module, which no scope keeps alive
         self.values: tuple[Entries, Entries] = ({}, {})
         if parent is not None and self.simple and parent.serves_all():
             self.values = parent.values
