@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from holdfast import linalg
 from holdfast.errors import InvalidTensorError
 from holdfast.linalg.closed_form import closed_form
+from holdfast.linalg.inverse import near_identity
 from holdfast.linalg.products import scaled_product
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
@@ -124,6 +125,32 @@ def test_the_transform_is_the_formula(n, size, dtype):
 def test_single_precision_is_orthogonal_to_a_few_roundings(n, size, dtype):
     A = skew_of(n, size, torch.complex128 if dtype.is_complex else torch.float64)
     assert off(linalg.cayley_transform(A.to(dtype))) < 1e-5
+
+
+@PRECISIONS
+@pytest.mark.parametrize("planes", [1, 8])
+@pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3, 0.01, 0.03, 0.05, 0.07, 0.1, 0.2])
+def test_small_coordinates_take_a_series_that_is_exact(size, planes, dtype):
+    """Also where all of the norm is in one plane, the worst case of a bound."""
+    U, V = normal(2, 16, planes, dtype=dtype)
+    A = U @ V.mH - V @ U.mH
+    A = A * (size / torch.linalg.matrix_norm(A, 2))
+    half = linalg.double(A) / 2
+    one = identity(16, half.dtype)
+    wanted = torch.linalg.solve(one - half, one + half)
+    off = linalg.double(linalg.cayley_transform(A)) - wanted
+    assert off.abs().max() < 4 * torch.finfo(dtype).eps
+    assert size == 0.1 or (near_identity(A / 2) is not None) == (size < 0.1)
+
+
+def test_negative_control_a_series_that_is_cut_short_is_not_exact():
+    E = skew_of(16, 0.08, torch.float32) / 2
+    wanted = torch.linalg.inv(identity(16) + E.double())
+    cut = identity(16, torch.float32) - E + E @ E - E @ E @ E
+    eps = torch.finfo(torch.float32).eps
+    assert (near_identity(E) - wanted).abs().max() < 2 * eps
+    assert (cut - wanted).abs().max() > 2 * eps
+    assert near_identity(torch.full((2, 2), torch.nan)) is None
 
 
 def test_a_base_costs_one_product_and_its_roundings():

@@ -21,6 +21,7 @@ from .chain import ParametrizationList
 from .moving import advance_, movers
 from .sharing import parts_of
 from .stacking import Row, batched, stacked, twin_of
+from .torch_state import write_all
 
 
 class _Advance(NamedTuple):
@@ -109,9 +110,7 @@ def _advance_(members: Group, rows: list[Row]) -> list[_Advance] | None:
         for place, stack in zip(
             moving, batched(first.kind, advance)(*columns), strict=True
         ):
-            targets = [row[place][2] for row in rows]
-            for target, value in zip(targets, stack.unbind(), strict=True):
-                target.copy_(value)
+            write_all([row[place][2] for row in rows], stack.unbind())
     old = zip(*(stack.unbind() for stack in before), strict=True)
     advances: list[_Advance] = []
     for member, row, values in zip(members, rows, old, strict=True):

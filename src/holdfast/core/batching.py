@@ -25,7 +25,15 @@ from .entry import Entry, autocast_of, trackable
 from .kinds import Kind, Likeness, kind_of
 from .parametrization import Foreach
 from .sharing import Notes, claim
-from .stacking import Rows, batched, keeping, rows_of, stacked, twin_of
+from .stacking import (
+    Rows,
+    batched,
+    keep_freed_memory,
+    keeping,
+    rows_of,
+    stacked,
+    twin_of,
+)
 from .torch_state import dispatch_modes, tracing_state, transform_level
 
 # Where a batch is faster on one thread of a CPU: how many tensors it takes at least,
@@ -64,33 +72,33 @@ class Model:
         self._root = ref(root)
         self._below: set[nn.Module] = set()
         self._hosts: list[nn.Module] = []  # what holds the chains of each
-        self._layout: list[dict[str, Any]] = []
+        self._layout: list[dict[str, Any]] = []  # of what has modules below it
+        self._lowest: list[dict[str, Any]] = []
         self._groups: dict[bool, dict[ParametrizationList, Group]] = {}
         modules: list[nn.Module | None] = [root]
         for module in modules:
             if module is not None and module not in self._below:
                 self._below.add(module)
                 below = module.__dict__["_modules"]
-                self._layout.append(below)
+                (self._layout if below else self._lowest).append(below)
                 if "parametrizations" in below:
                     self._hosts.append(below["parametrizations"])
                 modules += below.values()
         self._below.discard(root)  # which a note on it must not keep alive
-        self._was = self._laid_out()
+        self._was = self._all_below()
 
     @classmethod
     def of(cls, root: nn.Module) -> Model:
         """Return what is known of a module, if that is still true."""
         model = _models.get(root)
-        if model is None or model._laid_out() != model._was:
+        if model is None or any(model._lowest) or model._all_below() != model._was:
             model = cls(root)
             _models.put(root, model)
         return model
 
-    def _laid_out(self) -> tuple[list[int], list[Any]]:
-        """Return how many modules each one has, and which: asked with every scope."""
-        below = map(dict[str, Any].values, self._layout)
-        return [*map(len, self._layout)], [*itertools.chain.from_iterable(below)]
+    def _all_below(self) -> list[Any]:
+        """Return the modules below the others, one after the other: for every scope."""
+        return [*itertools.chain.from_iterable(map(_values, self._layout))]
 
     def __contains__(self, module: nn.Module) -> bool:
         return module in self._below or module is self._root()
@@ -157,10 +165,13 @@ class Model:
                     links, state = chains._modules, chain.__dict__
                     group.append(Member(chain, kind, links, name, state))
                     groups[chain] = kinds[kind.likeness] = group
+        if groups:
+            keep_freed_memory()
         return groups
 
 
 _models: Notes[Model] = Notes()
+_values = dict[str, Any].values
 _as_entry: Callable[[tuple[Any, ...]], Entry] = partial(tuple.__new__, Entry)
 
 

@@ -7,7 +7,7 @@ because each is called on the way of every read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -68,6 +68,10 @@ dispatch_modes: Callable[[], int] = _C._len_torch_dispatch_stack
 tracing_state: Callable[[], object] = _C._get_tracing_state
 is_copy_on_write: Callable[[Tensor], bool] = _C._is_cow_tensor
 copy_on_write: Callable[[Tensor], Tensor] = cast("Any", torch)._lazy_clone
+#: Write values into tensors, as optimizers do.
+write_all: Callable[[Sequence[Tensor], Sequence[Tensor]], None] = cast(
+    "Any", torch
+)._foreach_copy_
 
 _run_backward = cast("Any", torch.autograd.graph)._engine_run_backward
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .closed_form import Rule, Tensors, closed_form
-from .inverse import invert_accretive
+from .inverse import invert_accretive, near_identity
 from .precision import full_precision
 from .products import add_product, add_to_diagonal
 from .structure import (
@@ -111,7 +111,9 @@ def _tangent(Q: Tensor, dA: Tensor) -> Tensor:
 
 def _half_resolvent(A: Tensor) -> Tensor:
     """Return the inverse of I - A/2, a new tensor."""
-    return invert_accretive(add_to_diagonal(A * -0.5, 1))
+    E = A * -0.5
+    M = near_identity(E)
+    return invert_accretive(add_to_diagonal(E, 1)) if M is None else M
 
 
 def _of_lower(rule: Rule) -> Rule:

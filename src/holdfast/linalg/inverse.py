@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .closed_form import closed_form
 from .precision import double
-from .products import add_product, scaled_product
+from .products import add_product, add_to_diagonal, scaled_product
 from .structure import require_square
 from .tracing import exported_to_onnx, recorded
 
@@ -43,6 +43,9 @@ _SINGLE, _FEW, _MANY, _TRACED, _PRODUCTS = 64, 32, 16, 128, 512
 # The schedule of `inverse_by_products` converges for norms of N = S^H S up to these, in
 # single and in double precision, and is never for a share of less than 1/8.
 _LARGEST, _LARGEST_DOUBLE, _SHARE = 1e7, 1e10, 1 / 8
+
+# Larger ones are inverted in less than three products.
+_SERIES = 128
 
 # Without pivots the error grows faster with the norm than LAPACK's. So it is looked at,
 # where a look is cheap, and steps of Newton are added while it is this many roundings.
@@ -140,6 +143,39 @@ def _probe(n: int, dtype: torch.dtype) -> Tensor:
     """Return signs without a pattern, as a column."""
     angles = torch.arange(1, n + 1, dtype=torch.float32, device="cpu")
     return angles.square().sin().sgn().to(dtype).unsqueeze(-1)
+
+
+def near_identity(E: Tensor) -> Tensor | None:
+    """Return the inverse of I + E, if a look says that a series of few terms is exact.
+
+    It takes two products, or three, and is cut at the fourth power of E, or the sixth,
+    which a norm of the square bounds.
+
+    Example:
+        >>> import torch
+        >>> near_identity(torch.tensor([[0.0, 0.01], [-0.01, 0.0]]))
+        tensor([[ 0.9999, -0.0100],
+                [ 0.0100,  0.9999]])
+    """
+    if E.shape[-1] > _SERIES or E.device.type != "cpu" or recorded(E):
+        return None
+    eps = torch.finfo(E.dtype).eps / 2
+    # the square is at least so large
+    if _largest_norm(E) ** 2 > E.shape[-1] ** 0.5 * eps ** (1 / 3):
+        return None
+    E2 = E @ E
+    size = _largest_norm(E2)
+    if not size**3 <= eps:
+        return None
+    if size**2 > eps:
+        E2 = add_product(E2, E2, E2)
+    M = add_to_diagonal(-E, 1)
+    return add_product(M, M, E2)
+
+
+def _largest_norm(X: Tensor) -> float:
+    """Return the largest Frobenius norm in a batch."""
+    return float(torch.linalg.vector_norm(X, dim=(-2, -1)).max()) if X.numel() else 0.0
 
 
 def _by_halves(S: Tensor, leaf: int) -> Tensor:

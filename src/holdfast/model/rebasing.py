@@ -16,6 +16,7 @@ from ..core.kinds import kind_of
 from ..core.parametrization import Parametrization
 from ..core.sharing import claim
 from ..core.stacking import rows_of, stacked, twin_of
+from ..core.torch_state import write_all
 from ..errors import TiedTensorError, path_of
 from ..linalg.tracing import captured
 from .optim import chains_moved_by
@@ -180,9 +181,8 @@ def _rebased_together(chains: list[ParametrizationList], *, repair: bool) -> boo
     kept = [tensor for _, _, tensor in tensors_of(twin)]
     if [*map(id, kept)] != [*map(id, stacks)]:  # a first base: each has to make its own
         return False
-    for row, new in zip(found, zip(*stacks, strict=True), strict=True):
-        for (_, _, tensor, *_), value in zip(row, new, strict=True):
-            tensor.copy_(value)
+    for column, stack in zip(zip(*found, strict=True), stacks, strict=True):
+        write_all([place[2] for place in column], stack.unbind())
     for chain in chains:
         chain.look()
     return True
