@@ -428,6 +428,25 @@ def test_negative_control_the_squares_of_torchs_kernel_overflow():
     assert not bool(torch._weight_norm(V, g, 0).any())
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (1, 4), (4, 1), (2, 3, 4), (0, 3)])
+@pytest.mark.parametrize("dim", [0, 1, -1, None])
+def test_a_stack_of_tensors_is_rescaled_by_a_stack_of_lengths(shape, dim):
+    if dim is not None and not -len(shape) <= dim < len(shape):
+        pytest.skip("no such dimension")
+    V = torch.randn(5, *shape, requires_grad=True)
+    g = torch.stack([linalg.norm_except(v, dim).detach() + 1 for v in V])
+    g.requires_grad_()
+    expected = torch.stack(
+        [linalg.rescale(v, length, dim) for v, length in zip(V, g, strict=True)]
+    )
+    found = linalg.rescale(V, g, dim)
+    assert_close(found, expected)
+    G = torch.randn_like(V)
+    assert_close(
+        torch.autograd.grad(found, (V, g), G), torch.autograd.grad(expected, (V, g), G)
+    )
+
+
 @pytest.mark.parametrize("dim", [0, 1, 2, None])
 @pytest.mark.parametrize("size", [1.0, 0.0, 1e30])
 def test_a_rescaled_tensor_has_the_same_bits_in_every_grad_mode(size, dim):

@@ -175,7 +175,7 @@ class cached(contextlib.ContextDecorator):
         foreach: evaluate in batches, one for each kind and each of the modules. By
             default where that was faster on one thread of a CPU: four matrices or
             more, of up to 96 x 96 entries, and eight, of up to 48 x 48, for maps
-            that need `torch.vmap`, such as `maps.WeightNorm`. On other devices, not.
+            that need `torch.vmap`, such as `maps.SpectralNorm`. On other devices, not.
 
     Example:
         >>> import torch, holdfast

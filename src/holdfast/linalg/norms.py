@@ -54,7 +54,7 @@ def norm_except(V: Tensor, dim: int | None) -> Tensor:
         tensor([[5.],
                 [0.]])
     """
-    like = V.real.new_zeros(()).expand(_shape_of_norms(V, dim))
+    like = V.real.new_zeros(()).expand(_shape_of_norms(V.shape, dim))
     norm = _norm(V, like)
     return norm.reshape(()) if dim is None else norm
 
@@ -63,7 +63,7 @@ def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
     """Return V with its slices along ``dim`` rescaled to ``length``; zero stays zero.
 
     A slice that is zero counts as one of norm 1, which gives it a finite slope. See
-    Note [Lengths and directions].
+    Note [Lengths and directions]. A stack of tensors comes with a stack of lengths.
 
     Example:
         >>> import torch
@@ -72,10 +72,25 @@ def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
         tensor([[6., 8.],
                 [0., 0.]])
     """
-    shape = _shape_of_norms(V, dim)
-    g = length if length.shape == shape else length.expand(shape)
+    g = _lengths(V, length, dim)
     W = _by_kernel(V, g)
     return _by_rule(V, g) if W is None else W
+
+
+def _lengths(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
+    """Return lengths in the shape that tells the slices."""
+    shape, one = _shape_of_norms(V.shape, dim), V.shape[1:]
+    if length.shape == shape:
+        return length
+    if dim is None and length.shape == V.shape[:1]:
+        return length.view(-1, *shape[1:])  # a stack
+    if (
+        dim is not None
+        and -len(one) <= dim < len(one)
+        and length.shape == (*V.shape[:1], *_shape_of_norms(one, dim))
+    ):
+        return length  # also a stack
+    return length.expand(shape)
 
 
 def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:
@@ -89,13 +104,13 @@ def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:
     return W / torch.where(norm.abs() > eps, norm, 1)
 
 
-def _shape_of_norms(V: Tensor, dim: int | None) -> torch.Size:
-    """Return the shape of V with one entry in each dimension but ``dim``."""
-    shape = [1] * V.ndim
+def _shape_of_norms(shape: torch.Size, dim: int | None) -> torch.Size:
+    """Return a shape with one entry in each dimension but ``dim``."""
+    norms = [1] * len(shape)
     if dim is not None:
-        kept = axis(dim, V.ndim)
-        shape[kept] = V.shape[kept]
-    return torch.Size(shape)
+        kept = axis(dim, len(shape))
+        norms[kept] = shape[kept]
+    return torch.Size(norms)
 
 
 def _norms(V: Tensor, like: Tensor) -> Tensor:

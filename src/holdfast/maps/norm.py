@@ -58,7 +58,7 @@ class WeightNorm(Parametrization):
     """
 
     deterministic = True
-    foreach = "vmap"
+    foreach = "stack"
     decays = (True, False)
 
     def __init__(self, dim: int | None = 0) -> None:
