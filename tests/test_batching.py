@@ -125,6 +125,7 @@ def law_foreach(case: Case, shape: Shape, dtype: torch.dtype) -> None:
 BATCHED = [
     case.name
     for case in CASES
+    if not {*EXACT}.isdisjoint(case.dtypes)
     if all(
         part.foreach for map_ in case.make(case.shapes[0]) for part in parts_of(map_)
     )
@@ -133,7 +134,8 @@ BATCHED = [
 
 @over("foreach", EXACT, only=BATCHED)
 def test_a_batch_gives_the_values_and_gradients_of_one_by_one(case, shape, dtype):
-    vmapped = any(m.foreach == "vmap" for m in case.make(shape))
+    parts = (part for map_ in case.make(shape) for part in parts_of(map_))
+    vmapped = any(part.foreach == "vmap" for part in parts)
     if 0 not in shape and not (vmapped and dtype.is_complex):
         law_foreach(case, shape, dtype)
 
@@ -607,16 +609,17 @@ def test_autocast_is_part_of_what_a_value_was_computed_under():
 # ---- State that moves --------------------------------------------------------------
 
 
-def spectral(count: int = 4) -> nn.Sequential:
-    layers = [nn.Linear(4, 4) for _ in range(count)]
-    model = nn.Sequential(*map(holdfast.spectral_norm, layers))
+def spectral(count: int = 4, make=maps.SpectralNorm) -> nn.Sequential:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(count)))
+    for layer in model:
+        holdfast.register_parametrization(layer, "weight", make())
     for X in originals(model):
         X.data.add_(torch.randn_like(X))  # the vectors have a way to go
     return model
 
 
-def pair() -> tuple[nn.Sequential, nn.Sequential]:
-    model = spectral()
+def pair(make=maps.SpectralNorm) -> tuple[nn.Sequential, nn.Sequential]:
+    model = spectral(make=make)
     return model, copy.deepcopy(model)
 
 
@@ -624,9 +627,18 @@ def assert_same_state(model: nn.Module, twin: nn.Module) -> None:
     assert_close(list(model.buffers()), list(twin.buffers()))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        maps.SpectralNorm,
+        maps.SigmaReparam,
+        lambda: maps.Chain(maps.Symmetric(), maps.SpectralNorm()),
+        lambda: maps.Concatenated(maps.SigmaReparam(), maps.SpectralNorm()),
+    ],
+)
 @pytest.mark.parametrize("forwards", [1, 2, 3])
-def test_moving_state_advances_as_one_by_one(forwards):
-    model, twin = pair()
+def test_moving_state_advances_as_one_by_one(forwards, make):
+    model, twin = pair(make)
     x = torch.randn(2, 4)
     with holdfast.cached(model, foreach=True):
         outputs = [model(x) for _ in range(forwards)]
@@ -704,6 +716,29 @@ def test_no_state_moves_in_evaluation_or_on_a_read():
         model.eval()
         model(torch.randn(2, 4))
     assert_same_state(model, twin)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: maps.PerBlock(maps.Orthogonal(), 2),
+        lambda: maps.Concatenated(maps.Orthogonal(), maps.Symmetric(), sizes=(3, 3)),
+        lambda: maps.Transposed(maps.LowRank(2)),
+        lambda: maps.Normalize(dim=0),
+        lambda: maps.Cast(maps.ClipNorm(dim=(0, 1)), torch.float64),
+        lambda: maps.WeightNorm(dim=1),
+        lambda: maps.WeightNorm(dim=None),
+    ],
+)
+def test_dimensions_that_count_from_the_front_are_those_of_one_weight(make):
+    net = nn.Sequential(*(nn.Linear(3, 6, bias=False) for _ in range(3)))
+    for layer in net:
+        holdfast.register_parametrization(layer, "weight", make())
+    expected = weights(net)
+    with holdfast.cached(net, foreach=True):
+        values = weights(net)
+    assert batched(values[0], values[2])
+    assert_close(values, expected)
 
 
 def test_A10_a_disabled_link_stays_disabled_among_others_of_its_kind():

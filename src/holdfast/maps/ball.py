@@ -61,6 +61,7 @@ class ClipNorm(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(
         self,
@@ -151,6 +152,7 @@ class RadialSigmoid(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
 
     def __init__(self, radius: float = 1.0, dim: Dims = -1) -> None:
         super().__init__()

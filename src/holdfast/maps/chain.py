@@ -54,6 +54,7 @@ class Chain(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, *maps: Parametrization) -> None:
         super().__init__()

@@ -100,6 +100,8 @@ class Transposed(Around):
         tensor([1., 1.])
     """
 
+    foreach = "vmap"
+
     def __init__(self, map: Parametrization) -> None:
         super().__init__()
         self.map = map
@@ -258,6 +260,8 @@ class Cast(Around):
         >>> float(maps.Cast(exp)(X)[0, 0] / 5343237290762.2305)
         1.0
     """
+
+    foreach = "stack"
 
     def __init__(
         self, map: Parametrization, dtype: torch.dtype = torch.float64

@@ -48,6 +48,7 @@ class Delta(Around):
         0
     """
 
+    foreach = "stack"
     base: Tensor | None
 
     def __init__(self, map: Parametrization, *, train_base: bool = False) -> None:

@@ -36,6 +36,8 @@ class Frozen(Around):
         False
     """
 
+    foreach = "stack"
+
     def __init__(self, map: Parametrization) -> None:
         super().__init__()
         self.map = map
@@ -79,6 +81,8 @@ class StraightThrough(Around):
         Stochastic Neurons for Conditional Computation, 2013,
         https://arxiv.org/abs/1308.3432
     """
+
+    foreach = "stack"
 
     def __init__(self, map: Parametrization) -> None:
         super().__init__()

@@ -78,6 +78,7 @@ class Horizontal(Parametrization):
     base: Tensor
     codomain = Grassmann()
     deterministic = True
+    foreach = "stack"
     decays = False
     outside = "project"
     based = True

@@ -73,6 +73,7 @@ class LoRA(Parametrization):
 
     base: Tensor | None
     deterministic = True
+    foreach = "stack"
 
     def __init__(
         self,
@@ -166,6 +167,7 @@ class DoRA(Parametrization):
 
     base: Tensor | None
     deterministic = True
+    foreach = "stack"
     decays = (True, False, False)
 
     def __init__(

@@ -54,6 +54,7 @@ class LowRank(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, rank: int) -> None:
         super().__init__()
@@ -124,6 +125,7 @@ class FixedRank(Parametrization):
     left: Tensor | None
     right: Tensor | None
     deterministic = True
+    foreach = "stack"
     decays = False
 
     def __init__(self, rank: int) -> None:

@@ -71,6 +71,7 @@ class OFT(Parametrization):
     base: Tensor | None
     signs: Tensor | None
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, block_size: int | None = None, *, side: Side = "right") -> None:
         super().__init__()

@@ -54,6 +54,8 @@ class PerBlock(Around):
         True
     """
 
+    foreach = "vmap"
+
     def __init__(self, map: Parametrization, blocks: int = 4, dim: int = 0) -> None:
         super().__init__()
         self.map = map

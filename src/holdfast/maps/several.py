@@ -165,6 +165,8 @@ class Product(Several):
         (torch.Size([2, 2]), tensor([1., 1.]))
     """
 
+    foreach = "stack"
+
     def __init__(self, *maps: Parametrization, sizes: Sizes = None) -> None:
         super().__init__()
         hold(self, maps)
@@ -212,6 +214,8 @@ class Concatenated(Several):
         >>> torch.allclose(update @ update.T, torch.eye(3), atol=1e-6)
         True
     """
+
+    foreach = "vmap"
 
     def __init__(
         self,

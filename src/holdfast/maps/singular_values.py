@@ -68,6 +68,7 @@ class SpectralBound(Parametrization):
     """
 
     deterministic = True
+    foreach = "stack"
     outside = "project"
 
     def __init__(self, radius: float = 1.0) -> None:
@@ -135,6 +136,7 @@ class SigmaReparam(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     decays = (True, False)
     moves = True
     # as in `SpectralNorm`: where no host advances, a training forward does
@@ -233,6 +235,7 @@ class BoundedSVD(Parametrization):
     signs: Tensor | None
     base: Tensor | None
     deterministic = True
+    foreach = "stack"
     decays = False
 
     def __init__(self, low: float, *, high: float) -> None:

@@ -47,6 +47,7 @@ class Normalize(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     decays = False
 
     def __init__(self, radius: float = 1.0, dim: Dims = -1) -> None:
@@ -116,6 +117,7 @@ class SphereExp(Parametrization):
 
     base: Tensor | None
     deterministic = True
+    foreach = "vmap"
     decays = False
     based = True
 
@@ -203,6 +205,7 @@ class Standardize(Parametrization):
     """
 
     deterministic = True
+    foreach = "vmap"
     decays = False
 
     def __init__(

@@ -24,6 +24,7 @@ class AroundGiven(Parametrization):
     """Binds a map to the given base, and not to the value that it is registered on."""
 
     deterministic = True
+    foreach = "stack"
 
     def __init__(self, map: Parametrization) -> None:
         super().__init__()
