@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import scipy.linalg
@@ -18,12 +21,22 @@ from torch.testing import assert_close
 
 from holdfast import linalg
 from holdfast.linalg.portable import portable_exponential
-from holdfast.linalg.precision import exactly
+from holdfast.linalg.precision import _tensor_cores, exactly
 from test_cuda import ORTHOGONAL, aside, step
 
 pytestmark = pytest.mark.usefixtures("device")
 
 SINGLE, DOUBLE = torch.float32, torch.float64
+
+
+def settings(*shapes: tuple[int, ...]) -> list[Any]:
+    """Return all maps with the shapes that they take."""
+    return [
+        pytest.param(case, shape, id=f"{case}-{shape}")
+        for case in ORTHOGONAL
+        for shape in shapes
+        if shape[-1] == shape[-2] or (5, 3) in case.shapes
+    ]
 
 
 def spectral(E: Tensor) -> float:
@@ -153,11 +166,10 @@ def test_what_is_too_large_for_an_exponential_is_not_a_number():
         assert bool(linalg.skew_exponential(A.cuda()).isfinite().all()) == fits
 
 
-@pytest.mark.parametrize("case", ORTHOGONAL, ids=str)
-@pytest.mark.parametrize("shape", [(5, 5), (3, 4, 4), (12, 3), (2, 12), (20, 2)])
+@pytest.mark.parametrize(
+    ("case", "shape"), settings((5, 5), (3, 4, 4), (12, 3), (2, 12), (20, 2))
+)
 def test_derivatives_of_derivatives_are_those_of_the_processor(case, shape):
-    if shape[-1] != shape[-2] and (5, 3) not in case.shapes:
-        pytest.skip("square matrices only")
     dtype = DOUBLE if DOUBLE in case.dtypes else torch.complex128
     host = case.registered(torch.randn(shape, dtype=dtype))
     with torch.no_grad():
@@ -211,11 +223,24 @@ def test_products_are_rounded_where_that_is_allowed(tensor_cores):
         assert off(Q @ Q) < 1e-5
 
 
-@pytest.mark.parametrize("case", ORTHOGONAL, ids=str)
-@pytest.mark.parametrize("shape", [(16, 16), (24, 3), (3, 4, 4)])
+def test_the_setting_comes_back_when_the_last_one_leaves(tensor_cores):
+    Q = columns(64, 64).float().cuda()
+
+    def fails() -> None:
+        with _tensor_cores.unused(nullcontext()):
+            raise KeyError
+
+    with exactly(Q), ThreadPoolExecutor(1) as pool:
+        with exactly(Q), pytest.raises(KeyError):
+            fails()
+        with pytest.raises(KeyError):
+            pool.submit(fails).result()
+        assert off(Q @ Q) < 1e-5, "another one has left"
+    assert off(Q @ Q) > 1e-4
+
+
+@pytest.mark.parametrize(("case", "shape"), settings((16, 16), (24, 3), (3, 4, 4)))
 def test_weights_keep_their_digits_on_tensor_cores(case, shape, tensor_cores):
-    if shape[-1] != shape[-2] and (5, 3) not in case.shapes:
-        pytest.skip("square matrices only")
     dtype = SINGLE if SINGLE in case.dtypes else torch.complex64
     host = aside(case, shape, dtype).cuda()
     x = torch.randn(shape, dtype=dtype, device="cuda")
