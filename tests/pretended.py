@@ -21,9 +21,8 @@ Note [How it is pretended]
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -33,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from holdfast.core import batching, cache, memo, scope
+from replays import Graph, tensors
 from waiting import INDEXING, UNCERTAIN, WAITING
 
 _CUDA = torch.device("cuda", 0)
@@ -173,7 +173,7 @@ class _Watching(TorchDispatchMode):
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunction():
             name = func.overloadpacket.__name__
-            given = _tensors([args, *kwargs.values()])
+            given = tensors([args, *kwargs.values()])
             here = any(self.device.has(x) for x in given)
             if here:
                 self._look(name, given, args)
@@ -181,12 +181,12 @@ class _Watching(TorchDispatchMode):
                 *(_rounded(args) if here and name in _PRODUCTS else args), **kwargs
             )
             if here or kwargs.get("device") == _MARK:
-                for x in _tensors(out):
+                for x in tensors(out):
                     self.device.take(x)
             elif all(self.device.serves(x) for x in given) and (
                 given or name != self.device.calling
             ):
-                for x in _tensors(out):
+                for x in tensors(out):
                     self.device.anywhere[x.untyped_storage()._cdata] = (
                         x.untyped_storage()
                     )
@@ -203,7 +203,7 @@ class _Watching(TorchDispatchMode):
             wait(name, WAITING[name].reason)
         if name in UNCERTAIN and self.device.graph is not None:
             wait(name, "of which nobody promises that it can be captured")
-        if name in INDEXING and any(x.dtype is torch.bool for x in _tensors(args[1])):
+        if name in INDEXING and any(x.dtype is torch.bool for x in tensors(args[1])):
             wait(name, "what a mask selects has to be counted")
 
 
@@ -224,52 +224,6 @@ def _tf32(X: Tensor) -> Tensor:
         return X
     bits = X.contiguous().view(torch.int32)
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
-
-
-def _leaves(tree: Any) -> list[Any]:
-    """Return what an operation takes or gives; torch's own function takes longer."""
-    if isinstance(tree, (tuple, list)):
-        return [leaf for branch in tree for leaf in _leaves(branch)]
-    return [tree]
-
-
-def _tensors(tree: object) -> list[Tensor]:
-    return [x for x in _leaves(tree) if isinstance(x, Tensor)]
-
-
-class Graph:
-    """The operations of a step in order, in the place of `torch.cuda.CUDAGraph`."""
-
-    def __init__(self) -> None:
-        self.operations: list[tuple[Callable[..., Any], Any, Any, list[Any]]] = []
-
-    def note(self, func: Callable[..., Any], args: Any, kwargs: Any, out: Any) -> None:
-        """Keep an operation, and the memory that it fills."""
-        old = {x.untyped_storage()._cdata for x in _tensors([args, *kwargs.values()])}
-        made = [
-            x
-            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in old
-            else None
-            for x in _leaves(out)
-        ]
-        self.operations.append((func, args, kwargs, made))
-
-    def end(self) -> None:
-        """Forget the values: a capture computes none."""
-        with torch._C._AutoDispatchBelowAutograd():
-            for *_, made in self.operations:
-                for x in made:
-                    if x is not None and x.is_floating_point():
-                        x.fill_(math.nan)
-
-    def replay(self) -> None:
-        """Run everything again, in the same memory."""
-        with torch._C._AutoDispatchBelowAutograd(), torch._C.DisableTorchFunction():
-            for func, args, kwargs, made in self.operations:
-                again = _leaves(func(*args, **kwargs))
-                for x, y in zip(made, again, strict=True):
-                    if x is not None:
-                        x.copy_(y)
 
 
 class Stream:
