@@ -88,6 +88,7 @@ def beyond_rank(W: Tensor, rank: int) -> Tensor | None:
         >>> beyond_rank(torch.diag(torch.tensor([3.0, 0.0])).double(), 1)
         tensor(0., dtype=torch.float64)
     """
+    W = W.contiguous()
     V = near_columns(W, rank) if worth_asking(W) else None
     return None if V is None else _norm(W - (W @ V) @ V.mH)
 
@@ -220,6 +221,7 @@ def near_columns(W: Tensor, rank: int) -> Tensor | None:
         return None
     random = torch.Generator().manual_seed(0)
     start = torch.randn(k, rank, generator=random, dtype=torch.float64).to(W)
+    W = W.contiguous()  # thin products with the transpose take ten times as long
     Q = torch.linalg.qr(W @ start).Q
     return torch.linalg.qr((Q.mH @ W).mH).Q  # W.mH @ Q would take much longer
 

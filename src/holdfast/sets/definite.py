@@ -43,13 +43,13 @@ class SymmetricPositiveDefinite(Constraint):
         W = double(weight)
         if not W.shape[-1]:
             return filled(weight, 0.0)
-        below = _lacking(W, weight)
-        if below is not None:
-            return torch.maximum(relative((W - W.mH) / 2, W), below)
-        values = hermitian_eigenvalues((W + W.mH) / 2)
-        largest = values.abs().amax(-1)
-        below = torch.where(largest > 0, (-values[..., 0]).relu() / largest, 1)
-        return torch.maximum(relative((W - W.mH) / 2, W), below)
+        H = (W + W.mH) / 2
+        skew, below = relative(W - H, W), _lacking(H, weight)
+        if below is None:
+            values = hermitian_eigenvalues(H)
+            largest = values.abs().amax(-1)
+            below = torch.where(largest > 0, (-values[..., 0]).relu() / largest, 1)
+        return torch.maximum(skew, below)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one whose condition is at most that of rounding."""
@@ -114,11 +114,11 @@ class SpectrumIn(Constraint):
             if surely_definite(H, more - self.low) and surely_definite(
                 -H, self.high + more
             ):
-                return torch.maximum(relative((W - W.mH) / 2, W), inside(weight) + room)
+                return torch.maximum(relative(W - H, W), inside(weight) + room)
         values = hermitian_eigenvalues(H)
         below, above = self.low - values[..., 0], values[..., -1] - self.high
         outside = torch.maximum(below, above).relu() / max(-self.low, self.high)
-        return torch.maximum(relative((W - W.mH) / 2, W), outside)
+        return torch.maximum(relative(W - H, W), outside)
 
     def project(self, weight: Tensor) -> Tensor:
         """Return the nearest one: eigenvalues outside become the nearer end."""
@@ -180,14 +180,15 @@ class PositiveSemidefinite(Constraint):
         W = double(weight)
         if not W.shape[-1]:
             return filled(weight, 0.0)
-        below = _lacking(W, weight) if self._is_free(W) else None
-        if below is not None:
-            return torch.maximum(relative((W - W.mH) / 2, W), below)
-        values = hermitian_eigenvalues((W + W.mH) / 2)
-        off = torch.maximum((-values[..., 0]).relu(), self._spare(values))
-        largest = values.abs().amax(-1)
-        off = torch.where(largest > 0, off / largest, off)
-        return torch.maximum(relative((W - W.mH) / 2, W), off)
+        H = (W + W.mH) / 2
+        skew = relative(W - H, W)
+        off = _lacking(H, weight) if self._is_free(W) else None
+        if off is None:
+            values = hermitian_eigenvalues(H)
+            off = torch.maximum((-values[..., 0]).relu(), self._spare(values))
+            largest = values.abs().amax(-1)
+            off = torch.where(largest > 0, off / largest, off)
+        return torch.maximum(skew, off)
 
     def _is_free(self, W: Tensor) -> bool:
         return self.rank is None or self.rank >= W.shape[-1]
@@ -223,13 +224,12 @@ class PositiveSemidefinite(Constraint):
         )
 
 
-def _lacking(W: Tensor, weight: Tensor) -> Tensor | None:
+def _lacking(H: Tensor, weight: Tensor) -> Tensor | None:
     """Return how far below zero the smallest eigenvalue is at most, if that is little.
 
     It is relative to an entry of the diagonal, and so to what is no larger than the
     largest eigenvalue.
     """
-    H = (W + W.mH) / 2
     size = H.diagonal(dim1=-2, dim2=-1).real.abs().amax(-1)
     for room in rooms(weight):
         if surely_definite(H, room * size):

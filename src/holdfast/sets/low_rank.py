@@ -146,6 +146,7 @@ def _sketched(W: Tensor, rank: int) -> tuple[Tensor | None, Tensor]:
 
     The latter is relative to the largest. There are none where they would not pay.
     """
+    W = W.contiguous()
     V = near_columns(W, rank) if worth_asking(W) else None
     if V is None:
         return None, torch.zeros(())
