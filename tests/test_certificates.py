@@ -215,6 +215,19 @@ def test_of_a_determinant_that_rounding_does_not_tell_from_zero():
         assert_close(exact(special, W), away, rtol=1e-2, atol=0.0)
 
 
+# those that looked at no values before
+MAPPED = {*SETS} - {"low rank", "change of low rank", "turned", "turned in blocks"}
+MAPPED -= {"sparse", "factor model"}
+
+
+@pytest.mark.parametrize("name", sorted(MAPPED))
+def test_nothing_is_looked_at_where_functions_are_transformed(name):
+    constraint = SETS[name]
+    W = constraint.sample((2, N, N), dtype=torch.float64)
+    mapped = torch.func.vmap(constraint.residual)(W)
+    assert_close(mapped, exact(constraint, W), rtol=1e-6, atol=1e-12)
+
+
 def test_looking_at_weights_draws_no_random_numbers():
     model = nn.Sequential(holdfast.low_rank(nn.Linear(N, N), rank=2))
     state = torch.get_rng_state()

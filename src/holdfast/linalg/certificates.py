@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .tolerances import tolerance
-from .tracing import recorded
+from .tracing import dual, traced
 
 # So many squarings tell radii of up to 0.95 from 1 for matrices of some hundred rows,
 # at a third of what eigenvalues take.
@@ -40,7 +40,7 @@ def worth_asking(W: Tensor) -> bool:
         (True, False)
     """
     differentiated = W.requires_grad and torch.is_grad_enabled()
-    return not (recorded(W) or differentiated or not W.numel())
+    return not (traced(W) or dual() or differentiated or not W.numel())
 
 
 def finite(X: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ class Constraint(ABC):
         if weight.is_meta:
             return True
         limit = tolerance(weight) if tol is None else tol
-        return bool((self.residual(weight) <= limit).all())
+        with torch.no_grad():
+            return bool((self.residual(weight) <= limit).all())
 
     def require(self, weight: Tensor) -> None:
         """Raise `NotInSetError` unless the set contains the tensor."""
