@@ -120,9 +120,7 @@ def keeping(
         return value.unbind()
     places = [place for row in rows for place in row if place[4]]
     graph = compute, leaves, value, wanted, places
-    return cast(
-        "tuple[Tensor, ...]", _Kept.apply(graph, *[place[2] for place in places])
-    )
+    return _apply_kept(graph, *[place[2] for place in places])
 
 
 class _Kept(torch.autograd.Function):
@@ -164,6 +162,10 @@ class _Kept(torch.autograd.Function):
             for grad, row in zip(grads, rows, strict=True)
             for g in row
         )
+
+
+# without a look at each of the tensors, for wrappers of transforms that are over
+_apply_kept: Any = super(torch.autograd.Function, _Kept).apply  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _columns(places: Sequence[Any], count: int) -> list[Tensor]:
