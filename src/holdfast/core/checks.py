@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import HoldfastError, InvalidTensorError, NonFiniteError, describe
 from .entry import PLAIN
 from .parametrization import Parametrization
+from .sharded import is_sharded
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
@@ -35,6 +36,11 @@ def check_assigned(chain: ParametrizationList, value: object, where: Where) -> T
         raise InvalidTensorError(
             f"Cannot assign {describe(value)} to `{where()}`: expected shape "
             f"{tuple(chain.shape)}, dtype {original.dtype}, device {original.device}."
+        )
+    if is_sharded(original) and not is_sharded(value):
+        raise InvalidTensorError(
+            f"Cannot assign {describe(value)} to `{where()}`, whose originals are "
+            "sharded. Assign it before the model is, or load a sharded state dict."
         )
     return value.detach()
 

@@ -20,6 +20,7 @@ from .compiled import value_in_trace
 from .memo import remembered, slot_of
 from .refinement import catch_up_
 from .scope import Scope, innermost, open_scopes
+from .sharded import note_sharded
 from .torch_state import (
     backward_pass,
     is_any_autocast_enabled,
@@ -95,6 +96,7 @@ def read(module: Any, name: str, scope: Scope | None, grad: bool) -> Tensor:  # 
         return remembered(chain, module, name)
     except Exception as error:
         error.add_note(f"while computing `{path_of(module, name)}`")
+        note_sharded(error, chain)
         if isinstance(error, AttributeError):
             _failed.last = (module, name, error)
         raise

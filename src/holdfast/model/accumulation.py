@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from types import TracebackType
-from typing import Any
 
 from torch import nn
 
 from ..core.cache import cached, flush
 from ..core.leaves import Leaves
 from ..core.scope import Scope, suspendable_frame
+from ..core.sharded import refuse_sharded
 from ..core.torch_state import is_traced
-from ..errors import InvalidTensorError
 
 
 class accumulate(contextlib.ContextDecorator):
@@ -69,7 +68,11 @@ class accumulate(contextlib.ContextDecorator):
         if is_traced():
             self._cached.__enter__()
             return self
-        _refuse_sharded(self.model)
+        refuse_sharded(
+            self.model,
+            "which frees the originals after each backward pass, before `accumulate` "
+            "needs them. Use `holdfast.cached(model)` around each micro-batch.",
+        )
         frame = suspendable_frame(sys._getframe(1))
         self._scopes.append(self._cached._open(frame, Leaves()))
         return self
@@ -110,16 +113,3 @@ class accumulate(contextlib.ContextDecorator):
             if scope is not None and scope.leaves is not None:
                 scope.leaves.close()
             self._cached.__exit__()
-
-
-def _refuse_sharded(model: nn.Module) -> None:
-    """Refuse modules whose originals are gone when the maps are differentiated."""
-    fsdp: Any = sys.modules.get("torch.distributed.fsdp")
-    kinds = () if fsdp is None else (fsdp.FSDPModule, fsdp.FullyShardedDataParallel)
-    for path, module in model.named_modules():
-        if isinstance(module, kinds):
-            raise InvalidTensorError(
-                f"`{path or type(model).__name__}` is sharded by FSDP, which frees the "
-                "originals after each backward pass, before `accumulate` needs them. "
-                "Use `holdfast.cached(model)` around each micro-batch."
-            )

@@ -16,12 +16,15 @@ from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
 from ..core.placement import attach
 from ..core.registration import prepare
+from ..core.sharded import is_sharded
 from ..errors import CheckpointError, HoldfastError, did_you_mean
 from .allowance import allowance
 from .header import VERSION, ChainData, described, read_header
 from .rollback import undone_as_a_whole
 from .rules import specs
 from .storage import Stored, bytes_of, stored, unshared, write_tensors
+
+_WHOLE = " Load `holdfast.plain_state_dict(model)` into a copy that is not sharded."
 
 
 def save(
@@ -68,10 +71,12 @@ def save(
             or value.is_meta
             or nn.parameter.is_lazy(value)
             or value.layout != torch.strided
+            or is_sharded(value)
         ):
             raise CheckpointError(
                 f"`{key}` cannot be saved: expected a dense tensor with values. "
                 f"Got {type(value).__name__}."
+                f"{_WHOLE if is_sharded(value) else ''}"
             )
     chains = [described(site, path_) for path_, site in _chains(model).items()]
     tensors, tied = unshared(state)

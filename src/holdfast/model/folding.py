@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..core.aside import is_aside, put_back, set_aside
+from ..core.sharded import refuse_sharded
 from ..core.sources import hosts_below
-from ..errors import UnknownTensorError
+from ..errors import InvalidTensorError, UnknownTensorError
 
 
 def fold(model: nn.Module) -> nn.Module:
@@ -30,6 +32,9 @@ def fold(model: nn.Module) -> nn.Module:
     Returns:
         The model.
 
+    Raises:
+        InvalidTensorError: ``DistributedDataParallel`` or FSDP holds tensors of it.
+
     Example:
         >>> import torch, holdfast
         >>> model = torch.nn.Sequential(holdfast.weight_norm(torch.nn.Linear(3, 3)))
@@ -38,7 +43,7 @@ def fold(model: nn.Module) -> nn.Module:
         >>> model[0]
         Linear(in_features=3, out_features=3, bias=True)
     """
-    set_aside(hosts_below(model))
+    set_aside(_foldable(model))
     return model
 
 
@@ -81,6 +86,23 @@ def unfold(model: nn.Module, *, discard: bool = False) -> nn.Module:
     return model
 
 
+def _foldable(model: nn.Module) -> list[nn.Module]:
+    """Return the modules to fold, if nothing has lists of the tensors they give up."""
+    refuse_sharded(
+        model,
+        "which gathers the parameters that it knows, and would miss those of a folded "
+        "model. Fold a plain copy: load `holdfast.plain_state_dict(model)` into it.",
+    )
+    for path, module in model.named_modules():
+        if isinstance(module, DistributedDataParallel):
+            raise InvalidTensorError(
+                f"`{path or type(model).__name__}` keeps lists of the parameters and "
+                "buffers that it synchronizes, and a folded model has others. Fold its "
+                "`.module`, and call that."
+            )
+    return hosts_below(model)
+
+
 def _put_back(modules: list[nn.Module], *, discard: bool = False) -> None:
     try:
         put_back(modules, discard=discard)
@@ -118,7 +140,7 @@ class folded(contextlib.ContextDecorator):
 
     def __enter__(self) -> nn.Module:
         """Fold, and return the model."""
-        self._folded.append(set_aside(hosts_below(self.model)))
+        self._folded.append(set_aside(_foldable(self.model)))
         return self.model
 
     def __exit__(

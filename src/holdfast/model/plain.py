@@ -7,7 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.chain import ParametrizationList
+from ..core.entry import tensors_of
 from ..core.joints import Joint, joints_of
+from ..core.sharded import is_sharded, whole
+from ..core.stacking import twin_of
+from ..errors import InvalidTensorError
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -22,7 +27,11 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
     Returns:
         The tensors by their names. Weights are values of their own; all else shares
         memory with the model, as in a state dict, and a weight with two names has one
-        tensor.
+        tensor. Of a model that ``fully_shard`` splits all are whole, and every process
+        has to ask for them.
+
+    Raises:
+        InvalidTensorError: a wrapper in the model renames what its state dict holds.
 
     Example:
         >>> import torch, holdfast
@@ -34,6 +43,8 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
         >>> _ = torch.nn.Linear(2, 3).load_state_dict(holdfast.plain_state_dict(layer))
     """
     state = model.state_dict()
+    if any(map(is_sharded, state.values())):
+        state = {key: whole(value) for key, value in state.items()}
     values = dict[int, Tensor]()
     for prefix, module in model.named_modules(remove_duplicate=False):
         chains: Any = module._modules.get("parametrizations")
@@ -43,7 +54,32 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
             )
         for joint in joints_of(type(module)):
             state = _separated(state, f"{prefix}." if prefix else "", joint)
+    _refuse_renamed(state, model)
     return state
+
+
+def _refuse_renamed(state: dict[str, Any], model: nn.Module) -> None:
+    """Refuse a state dict in which a wrapper has renamed what belongs to maps."""
+    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
+    for key in state:
+        path = key.rpartition(".")[0]
+        if "parametrizations" in path.split(".") and path not in paths:
+            raise InvalidTensorError(
+                f"`{key}` is the name in a state dict of what has another path in this "
+                f"{type(model).__name__}, as in what `FullyShardedDataParallel` or "
+                "`checkpoint_wrapper` wrap. Take the plain state dict of the module "
+                "that is wrapped, for the former inside `summon_full_params`."
+            )
+
+
+@torch.no_grad()
+def _value(module: nn.Module, name: str, chain: nn.Module) -> Tensor:
+    """Compute a weight from whole originals, also where they are sharded."""
+    if isinstance(chain, ParametrizationList):
+        tensors = [tensor for *_, tensor in tensors_of(chain)]
+        if any(map(is_sharded, tensors)):
+            return twin_of(chain, tuple(map(whole, tensors))).evaluate().contiguous()
+    return getattr(module, name).detach().contiguous()
 
 
 def _separated(state: dict[str, Any], prefix: str, joint: Joint) -> dict[str, Any]:
@@ -68,8 +104,7 @@ def _unparametrized(
         originals = [*chain._parameters, *chain._buffers]
         if any(f"{own}{name}.{key}" in state for key in originals):
             if id(chain) not in values:
-                with torch.no_grad():
-                    values[id(chain)] = getattr(module, name).detach().contiguous()
+                values[id(chain)] = _value(module, name, chain)
             new[prefix + name] = values[id(chain)]
     rest = {key: value for key, value in state.items() if not key.startswith(own)}
     first = next((k for k in rest if k.startswith(prefix)), None)
