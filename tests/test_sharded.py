@@ -121,7 +121,9 @@ def test_an_error_of_sharded_originals_says_where_they_are_whole(mesh):
 def test_a_whole_tensor_is_not_assigned_to_a_sharded_one(recipe, mesh):
     model = sharded(recipe, mesh)
     before = holdfast.plain_state_dict(model)
-    with pytest.raises(errors.InvalidTensorError, match=r"`1\.weight`, whose originals"):
+    with pytest.raises(
+        errors.InvalidTensorError, match=r"`1\.weight`, whose originals"
+    ):
         model[1].weight = torch.eye(4)
     assert_close(holdfast.plain_state_dict(model), before)
 

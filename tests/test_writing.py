@@ -273,7 +273,7 @@ def test_W1_scopes_nest_with_each_other_and_with_folding():
 
 
 def test_W1_it_takes_modules():
-    with pytest.raises(TypeError, match="takes modules"):
+    with pytest.raises(TypeError, match="`writable` takes a module"):
         holdfast.writable("weight")
     with pytest.raises(TypeError, match="takes the modules"):
         holdfast.writable()

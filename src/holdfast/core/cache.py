@@ -18,6 +18,7 @@ from torch.optim.optimizer import (
 
 from . import compiled
 from .batching import Model
+from .checks import check_module
 from .entry import Entry, tensors_of, trackable
 from .leaves import Leaves, at_home, unwatched
 from .memo import remembered
@@ -197,11 +198,10 @@ class cached(contextlib.ContextDecorator):
     """
 
     def __init__(self, *modules: nn.Module, foreach: bool | None = None) -> None:
-        if wrong := [m for m in modules if not isinstance(m, nn.Module)]:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                "`cached` takes modules, and decorates functions as `@cached()`. "
-                f"Got {wrong[0]!r:.80}."
-            )
+        for module in modules:
+            if callable(module) and not isinstance(module, nn.Module | type):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError("`cached` decorates functions as `@cached()`.")
+            check_module(module, "cached")
         if foreach and not modules:
             raise ValueError(
                 "`cached(foreach=True)` has to know which tensors there are. Name the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from .checks import (
     check_image,
     check_originals,
     check_registered,
+    check_takes_one,
     explained,
 )
 from .entry import trackable
@@ -303,6 +305,12 @@ class ParametrizationList(EpochList):
             or state["_refined"] is not None
             or not is_unhooked(self)
         )
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As ``nn.Module``; torch's own functions append without a look at the map."""
+        if module is not None and name != "0":
+            check_takes_one(module, partial(path_of, self))
+        super().add_module(name, module)
 
     def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
         """As ``nn.Module``; a read then calls the chain."""

@@ -22,6 +22,31 @@ Where = Callable[[], str]
 Originals = Tensor | Sequence[Tensor]
 
 
+def check_module(module: object, function: str, *names: object) -> None:
+    """Refuse what is no module where a function takes one, and what names no tensor."""
+    check_type(module, nn.Module, function, "a module")
+    for name in names:
+        check_type(name, str, function, "the name of a tensor")
+
+
+def check_optimizer(optimizer: object, function: str) -> None:
+    """Refuse what has no groups of parameters where a function takes an optimizer."""
+    if not isinstance(getattr(optimizer, "param_groups", None), list):
+        raise TypeError(f"`{function}` takes an optimizer. Got {_kind(optimizer)}.")
+
+
+def check_type(thing: object, type_: type, function: str, what: str) -> None:
+    """Refuse an argument of another type than a function takes."""
+    if not isinstance(thing, type_):
+        raise TypeError(f"`{function}` takes {what}. Got {_kind(thing)}.")
+
+
+def _kind(thing: object) -> str:
+    if isinstance(thing, type):
+        return f"the class `{thing.__name__}`, not an instance of it"
+    return "`None`" if thing is None else f"an object of {type(thing).__name__}"
+
+
 def check_assigned(chain: ParametrizationList, value: object, where: Where) -> Tensor:
     """Refuse a value that is no tensor like the one it is assigned to."""
     original = chain.first_original()
@@ -56,7 +81,7 @@ def takes_several(map_: nn.Module, count: int, where: Where) -> InvalidTensorErr
     """Return the error of a map that has to be the first one."""
     return InvalidTensorError(
         f"`{where()}`: `{type(map_).__name__}` takes {count} tensors, and the map "
-        "before it makes one. Register it first."
+        "before it makes one. Register it first, and once."
     )
 
 

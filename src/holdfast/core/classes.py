@@ -114,7 +114,8 @@ def is_parametrized(module: nn.Module, tensor_name: str | None = None) -> bool:
         >>> holdfast.is_parametrized(layer, "bias")
         False
     """
-    modules = module.__dict__.get("_modules")
+    state: Any = getattr(module, "__dict__", {})
+    modules = state.get("_modules")
     chains = modules.get("parametrizations") if modules else None
     if not isinstance(chains, nn.ModuleDict):
         return False

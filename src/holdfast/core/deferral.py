@@ -15,6 +15,7 @@ from typing import Any, ParamSpec
 from torch import nn
 
 from ..errors import InvalidTensorError, path_of
+from .checks import check_module
 from .refinement import refine_hook
 
 P = ParamSpec("P")
@@ -110,9 +111,9 @@ def once_initialized(recipe: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
         choices: dict[str, Any] = dict(call.arguments)
-        module: object = choices.pop("module")
-        name = choices["name"]
-        if isinstance(module, nn.Module) and is_uninitialized(module, name):
+        module, name = choices.pop("module"), choices["name"]
+        check_module(module, recipe.__name__, name)
+        if is_uninitialized(module, name):
             return defer(module, name, functools.partial(recipe_or_later, **choices))
         return recipe(*args, **kwargs)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import InvalidTensorError, path_of
 from .chain import ParametrizationList
-from .checks import check_image
+from .checks import check_image, check_module
 from .relinking import links_of
 from .sources import undisturbed
 from .surgery import chain_to_operate_on, place_of
@@ -47,6 +47,7 @@ class disabled(contextlib.ContextDecorator):
     def __init__(
         self, module: nn.Module, tensor_name: str, link: int | nn.Module
     ) -> None:
+        check_module(module, "disabled", tensor_name)
         self.module, self.tensor_name, self.link = module, tensor_name, link
         self._entered: list[tuple[ParametrizationList, nn.Module]] = []
 

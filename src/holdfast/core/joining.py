@@ -22,6 +22,7 @@ from ..errors import (
     path_of,
 )
 from . import recurrent
+from .checks import check_module
 from .classes import chain_of, original_class
 from .joined_classes import joined_class
 from .joints import Joint, joints_of
@@ -69,6 +70,10 @@ def join(
         >>> torch.allclose(W @ W.T, torch.eye(3), atol=1e-6)
         True
     """
+    check_module(module, "join", name)
+    if isinstance(names, str) or not isinstance(names, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"`join` takes a list of names. Got {names!r:.80}.")
+    check_module(module, "join", *names)
     parts = [_part(module, each) for each in names]
     joint = _joint(module, [*names], parts, name, dim)
     first = parts[0]
@@ -110,6 +115,7 @@ def separate(module: nn.Module, name: str) -> nn.Module:
         >>> "bias_hh_l0" in rnn.state_dict()
         True
     """
+    check_module(module, "separate", name)
     joints = {joint.name: joint for joint in joints_of(type(module))}
     if name not in joints:
         raise UnknownTensorError(

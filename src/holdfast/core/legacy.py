@@ -105,3 +105,15 @@ def legacy_norms(module: nn.Module) -> Iterator[LegacyNorm]:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm | SpectralNorm):
             yield LegacyNorm(module, hook)
+
+
+def hint_of_legacy(module: nn.Module, name: str) -> str:
+    """Return what to do about a tensor that an old hook computes, or nothing."""
+    for old in legacy_norms(module):
+        if old.name == name:
+            norm = "weight" if isinstance(old.hook, WeightNorm) else "spectral"
+            return (
+                f" The older `torch.nn.utils.{norm}_norm` computes it: call "
+                f"`torch.nn.utils.remove_{norm}_norm` first."
+            )
+    return ""

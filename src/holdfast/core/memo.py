@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS
+from .checks import check_type
 from .entry import PLAIN, Entry, Registry, autocast_of, tensors_of, trackable
 from .lost_writes import warn_of_lost_write
 from .torch_state import (
@@ -219,6 +220,7 @@ class remember(contextlib.ContextDecorator):
     """
 
     def __init__(self, enabled: bool) -> None:  # noqa: FBT001  # the only one
+        check_type(enabled, bool, "remember", "True or False")
         self.enabled = enabled
         self._before: list[bool] = []
 

@@ -27,6 +27,7 @@ from .checks import (
     Where,
     check_finite,
     check_image,
+    check_module,
     check_takes_one,
     explained,
 )
@@ -34,6 +35,7 @@ from .classes import chain_of, is_parametrized, original_class
 from .deferral import defer, is_uninitialized
 from .equality import is_equal
 from .inversion import says_there_is_none
+from .legacy import hint_of_legacy
 from .parametrization import Outside, Parametrization
 from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
@@ -97,10 +99,7 @@ def register_parametrization(
         Lezcano-Casado, Trivializations for Gradient-Based Optimization on Manifolds,
         2019, https://arxiv.org/abs/1909.09501
     """
-    if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidTensorError(
-            f"A tensor to parametrize belongs to an `nn.Module`. Got {module!r:.80}."
-        )
+    check_module(module, "register_parametrization", tensor_name)
     where = partial(path_of, module, tensor_name)
     check_arguments(parametrization, outside, where)
     if is_uninitialized(module, tensor_name):
@@ -349,6 +348,7 @@ def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:
     hint = did_you_mean(name, known)
     if path:
         hint = f" Pass the submodule `{path}` itself, and '{leaf}'."
+    hint = hint_of_legacy(module, name) or hint
     raise UnknownTensorError(
         f"`{where()}`: {original_class(type(module)).__name__} does not have a "
         f"parameter, a buffer, or a parametrized element with name '{name}'.{hint}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import UnknownTensorError, did_you_mean, path_of
 from .chain import ParametrizationList
+from .checks import check_module
 from .classes import chain_of, is_parametrized
 from .moving import movers
 from .placement import detach, note_successors, undone_on_failure
@@ -47,6 +48,7 @@ def remove_parametrizations(
         >>> [name for name, _ in layer.named_parameters()]
         ['weight', 'bias']
     """
+    check_module(module, "remove_parametrizations", tensor_name)
     where = partial(path_of, module, tensor_name)
     if not is_parametrized(module, tensor_name):
         known = getattr(module._modules.get("parametrizations"), "_modules", {})

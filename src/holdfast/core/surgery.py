@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
 from .chain import ParametrizationList
-from .checks import Where
+from .checks import Where, check_module
 from .classes import chain_of
 from .relinking import Keep, links_of, relink
 
@@ -58,6 +58,7 @@ def insert_link(
         >>> len(layer.parametrizations.weight), torch.allclose(layer.weight, S)
         (2, True)
     """
+    check_module(module, "insert_link", tensor_name)
     where = partial(path_of, module, tensor_name)
     chain = chain_to_operate_on(module, tensor_name, where)
     links = links_of(chain)
@@ -104,6 +105,7 @@ def replace_link(
         >>> torch.allclose(layer.weight, Q, atol=1e-6)
         True
     """
+    check_module(module, "replace_link", tensor_name)
     where = partial(path_of, module, tensor_name)
     chain = chain_to_operate_on(module, tensor_name, where)
     links = links_of(chain)
@@ -142,6 +144,7 @@ def remove_link(
         >>> torch.allclose(layer.weight, W, atol=1e-6)
         True
     """
+    check_module(module, "remove_link", tensor_name)
     where = partial(path_of, module, tensor_name)
     chain = chain_to_operate_on(module, tensor_name, where)
     links = links_of(chain)
@@ -189,6 +192,7 @@ def reparametrize(
         >>> torch.allclose(layer.weight, Q, atol=1e-6)
         True
     """
+    check_module(module, "reparametrize", tensor_name)
     where = partial(path_of, module, tensor_name)
     chain = chain_to_operate_on(module, tensor_name, where)
     if not parametrizations:

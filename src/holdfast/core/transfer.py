@@ -15,6 +15,7 @@ from ..errors import (
     path_of,
 )
 from .chain import ParametrizationList
+from .checks import check_module
 from .classes import chain_of, is_parametrized
 from .placement import attach, note_successors, undone_on_failure
 from .transaction import write
@@ -48,6 +49,9 @@ def transfer_parametrizations_and_params(
         >>> torch.equal(source.weight, target.weight)
         True
     """
+    asked = () if tensor_name is None else (tensor_name,)
+    for module in (from_module, to_module):
+        check_module(module, "transfer_parametrizations_and_params", *asked)
     if not is_parametrized(from_module):
         return to_module
     known: Any = from_module._modules["parametrizations"]

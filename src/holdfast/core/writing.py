@@ -7,6 +7,7 @@ import contextlib
 from torch import nn
 
 from .aside import put_back, set_aside
+from .checks import check_module
 from .deferral import own_tensors, refuse_lazy
 from .sources import hosts_below
 from .transaction import Snapshot
@@ -48,8 +49,8 @@ class writable(contextlib.ContextDecorator):
     """
 
     def __init__(self, *modules: nn.Module) -> None:
-        if wrong := [m for m in modules if not isinstance(m, nn.Module)]:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"`writable` takes modules. Got {wrong[0]!r:.80}.")
+        for module in modules:
+            check_module(module, "writable")
         if not modules:
             raise TypeError("`writable` takes the modules that are to be written to.")
         self.modules = modules

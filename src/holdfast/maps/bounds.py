@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import SupportsFloat
+
 import torch
 from torch import Tensor
 
 from ..core.parametrization import Parametrization
-from ..errors import InvalidTensorError
+from ..errors import InvalidTensorError, describe
 from ..linalg.entrywise import require_real
 
 # How far inside a set a map puts what was outside when it is registered, relatively:
@@ -40,6 +42,10 @@ def check_bounds(weight: Tensor, **bounds: float | Tensor) -> None:
     """Refuse complex weights, and bounds that do not fit the weight's shape."""
     require_real(weight)
     for name, bound in bounds.items():
+        if not isinstance(bound, SupportsFloat):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTensorError(
+                f"Expected `{name}` to be a number or a tensor. Got {describe(bound)}."
+            )
         if isinstance(bound, Tensor) and bound.is_complex():
             raise InvalidTensorError(
                 f"Expected `{name}` to be real. Got {bound.dtype}."

@@ -190,6 +190,8 @@ class SpectralNorm(Parametrization):
                 f"Expected n_power_iterations to be at most {_MOST_ITERATIONS}. Got "
                 f"{self.n_power_iterations}. `SpectralNorm(exact=True)` needs none."
             )
+        if not 0 <= self.eps < math.inf:
+            raise ValueError(f"Expected a finite `eps`, 0 or positive. Got {self.eps}.")
         axis(self.dim, weight.ndim)
         if weight.ndim < 2 or self.exact:
             return

@@ -70,6 +70,8 @@ def _maps(also: Iterable[type[Parametrization]]) -> dict[str, type]:
 
     table = _classes(maps, Parametrization)
     for cls in also:
+        if not isinstance(cls, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`also` takes classes of maps. Got {cls!r:.80}.")
         if table.setdefault(cls.__name__, cls) is not cls:
             raise SpecError(
                 f"`{cls.__name__}` is a map of holdfast already, so a spec cannot "

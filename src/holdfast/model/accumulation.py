@@ -9,6 +9,7 @@ from types import TracebackType
 from torch import nn
 
 from ..core.cache import cached, flush
+from ..core.checks import check_module
 from ..core.leaves import Leaves
 from ..core.scope import Scope, suspendable_frame
 from ..core.sharded import refuse_sharded
@@ -54,6 +55,7 @@ class accumulate(contextlib.ContextDecorator):
     """
 
     def __init__(self, model: nn.Module, *, foreach: bool | None = None) -> None:
+        check_module(model, "accumulate")
         self.model = model
         self.foreach = foreach
         self._cached = cached(model, foreach=foreach)

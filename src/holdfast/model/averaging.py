@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..core.chain import ParametrizationList
+from ..core.checks import check_module
 from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
 
@@ -48,6 +49,7 @@ class AverageWeights(nn.Module):
     """
 
     def __init__(self, model: nn.Module, **options: Any) -> None:  # noqa: ANN401
+        check_module(model, "AverageWeights")
         super().__init__()
         self._copy = copy.deepcopy(model)
         if options.get("device") is not None:
@@ -68,6 +70,7 @@ class AverageWeights(nn.Module):
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the present weights of the model into the average."""
+        check_module(model, "AverageWeights.update_parameters")
         self._averages.update_parameters(_Weights(model))
         self._current = False
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from ..core.checks import check_module, check_optimizer, check_type
 from ..core.parametrization import Parametrization
 from ..core.plain_data import constructor
 from ..errors import did_you_mean
@@ -60,6 +61,10 @@ class MoveBounds:
         bound: str,
         value: Callable[[int], float],
     ) -> None:
+        check_module(model, "MoveBounds")
+        check_optimizer(optimizer, "MoveBounds")
+        check_type(map, type, "MoveBounds", "a class of maps")
+        check_type(bound, str, "MoveBounds", "the name of a bound")
         known = [parameter.name for parameter in constructor(map)]
         if bound not in known:
             raise ValueError(

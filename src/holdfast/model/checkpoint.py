@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
+from ..core.checks import check_module
 from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
 from ..core.placement import attach
@@ -63,6 +64,7 @@ def save(
         >>> bool((again[0].weight == model[0].weight).all())
         True
     """
+    check_module(model, "save")
     limit = bytes_of(max_shard_size)
     state = model.state_dict()
     for key, value in state.items():
@@ -132,7 +134,8 @@ def load(
         >>> torch.equal(layer.weight, model.weight)
         True
     """
-    made = model if isinstance(model, nn.Module) else model()
+    made = model() if callable(model) and not isinstance(model, nn.Module) else model
+    check_module(made, "load")
     with stored(Path(path)) as file, torch.random.fork_rng(devices=[]):
         chains, tied = read_header(file, tuple(also))
         new = [_prepared(file, made, chain) for chain in chains]

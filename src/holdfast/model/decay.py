@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.chain import ParametrizationList
+from ..core.checks import check_module, check_optimizer
 from ..core.deferral import awaited, refuse_lazy
 from ..core.parametrization import decays_through
 from .optim import chains_moved_by
@@ -42,6 +44,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
         [[(2,), (2, 1)], [(2, 3)]]
         >>> optimizer = torch.optim.AdamW(groups)
     """
+    check_module(model, "parameter_groups")
     _check(weight_decay)
     refuse_lazy(model, awaited)
     kept = {
@@ -62,9 +65,9 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
 
 
 def _check(weight_decay: float) -> None:
-    if not weight_decay >= 0:
+    if not 0 <= weight_decay < math.inf:
         raise ValueError(
-            f"Expected `weight_decay` to be 0 or positive. Got {weight_decay}."
+            f"Expected a finite `weight_decay`, 0 or positive. Got {weight_decay}."
         )
 
 
@@ -118,6 +121,8 @@ class DecayWeights:
     def __init__(
         self, model: nn.Module, optimizer: Optimizer, *, weight_decay: float
     ) -> None:
+        check_module(model, "DecayWeights")
+        check_optimizer(optimizer, "DecayWeights")
         _check(weight_decay)
         self.weight_decay = weight_decay
         self._chains = [chain for _, _, chain in chains_moved_by(optimizer, model)]

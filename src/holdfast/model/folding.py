@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core.aside import is_aside, put_back, set_aside
+from ..core.checks import check_module
 from ..core.sharded import refuse_sharded
 from ..core.sources import hosts_below
 from ..errors import InvalidTensorError, UnknownTensorError
@@ -43,6 +44,7 @@ def fold(model: nn.Module) -> nn.Module:
         >>> model[0]
         Linear(in_features=3, out_features=3, bias=True)
     """
+    check_module(model, "fold")
     set_aside(_foldable(model))
     return model
 
@@ -76,6 +78,7 @@ def unfold(model: nn.Module, *, discard: bool = False) -> nn.Module:
         >>> layer.parametrizations.weight.original is original
         True
     """
+    check_module(model, "unfold")
     modules = [module for module in hosts_below(model) if is_aside(module)]
     if not modules:
         raise UnknownTensorError(
@@ -135,6 +138,7 @@ class folded(contextlib.ContextDecorator):
     """
 
     def __init__(self, model: nn.Module) -> None:
+        check_module(model, "folded")
         self.model = model
         self._folded: list[list[nn.Module]] = []
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.chain import ParametrizationList
+from ..core.checks import check_optimizer
 from ..core.placement import successors
 
 
@@ -41,6 +42,7 @@ def swap_parameters(optimizer: Optimizer) -> int:
         >>> len(optimizer.param_groups[0]["params"])
         3
     """
+    check_optimizer(optimizer, "swap_parameters")
     replaced = 0
     seen: set[int] = set()
     for group in optimizer.param_groups:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
+from ..core.checks import check_module
 from ..core.entry import tensors_of
 from ..core.joints import Joint, joints_of
 from ..core.sharded import is_sharded, whole
@@ -42,6 +43,7 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
         ['weight', 'bias']
         >>> _ = torch.nn.Linear(2, 3).load_state_dict(holdfast.plain_state_dict(layer))
     """
+    check_module(model, "plain_state_dict")
     state = model.state_dict()
     if any(map(is_sharded, state.values())):
         state = {key: whole(value) for key, value in state.items()}

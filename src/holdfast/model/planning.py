@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
+from ..core.checks import check_module
 from ..core.deferral import defer, is_awaited
 from ..core.equality import is_equal
 from ..core.parametrization import Parametrization
@@ -159,6 +160,7 @@ def plan(
         >>> [step.path for step in holdfast.plan(model, rules).steps]
         ['0.weight', '1.weight']
     """
+    check_module(model, "plan")
     read = read_rules(rules, also)
     found, problems = _match(model, read)
     steps = [_try(site, rule) for site, rule in found]
@@ -180,6 +182,7 @@ def spec(model: nn.Module) -> list[dict[str, object]]:
         >>> other = torch.nn.Sequential(torch.nn.Linear(2, 3))
         >>> _ = holdfast.plan(other, holdfast.spec(model)).apply()
     """
+    check_module(model, "spec")
     return [
         {"tensor": glob.escape(site.path), "maps": specs([*chain])}
         for site in sites_of(model)

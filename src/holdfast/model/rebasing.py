@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from ..core.batching import PAYS, pays
 from ..core.chain import ParametrizationList
+from ..core.checks import check_module, check_optimizer
 from ..core.classes import chain_of
 from ..core.entry import tensors_of
 from ..core.kinds import kind_of
@@ -81,6 +82,8 @@ class Rebase:
         every: int = 1,
         repair_every: int = 10,
     ) -> None:
+        check_module(model, "Rebase")
+        check_optimizer(optimizer, "Rebase")
         for name, number in (("every", every), ("repair_every", repair_every)):
             if not isinstance(number, int) or number < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from ..core.checks import check_module, check_optimizer
 from ..maps.gradual import GradualTopK
 from .optim import chains_moved_by
 
@@ -45,6 +46,8 @@ class Sparsify:
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        check_module(model, "Sparsify")
+        check_optimizer(optimizer, "Sparsify")
         self._schedules = [
             schedule
             for _, _, chain in chains_moved_by(optimizer, model)

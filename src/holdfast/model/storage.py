@@ -35,6 +35,8 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 def index_of(path: Path) -> Path:
     """Return where the index of a checkpoint of several files is."""
+    if not path.name:
+        raise CheckpointError(f'Expected the path of a file. Got "{path}".')
     return path if path.name.endswith(_INDEX) else path.with_name(path.name + _INDEX)
 
 

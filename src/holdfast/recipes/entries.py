@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from ..core.checks import check_module
 from ..core.deferral import once_initialized
 from ..core.registration import register_parametrization
 from ..errors import path_of
@@ -54,6 +55,7 @@ def positive(
         >>> bool((layer.weight > 0).all())
         True
     """
+    check_module(module, "positive", name)
     if positive_map not in get_args(PositiveMap):
         names = ", ".join(f'"{known}"' for known in get_args(PositiveMap))
         raise ValueError(
@@ -87,6 +89,7 @@ def simplex(module: nn.Module, name: str = "weight", dim: int = -1) -> nn.Module
         >>> torch.allclose(layer.weight.sum(-1), torch.ones(2))
         True
     """
+    check_module(module, "simplex", name)
     return register_parametrization(module, name, Softmax(dim))
 
 
@@ -112,6 +115,7 @@ def stochastic(module: nn.Module, name: str = "weight", dim: int = -1) -> nn.Mod
         >>> torch.allclose(layer.weight.sum(-2), torch.ones(4))
         True
     """
+    check_module(module, "stochastic", name)
     return register_parametrization(module, name, Softmax(dim))
 
 
@@ -137,6 +141,7 @@ def doubly_stochastic(module: nn.Module, name: str = "weight") -> nn.Module:
         >>> torch.allclose(layer.weight.sum(0), torch.ones(3), atol=1e-6)
         True
     """
+    check_module(module, "doubly_stochastic", name)
     return register_parametrization(module, name, Sinkhorn())
 
 
@@ -171,6 +176,7 @@ def sphere(
         >>> torch.allclose(layer.weight.norm(dim=-1), torch.ones(2))
         True
     """
+    check_module(module, "sphere", name)
     return register_parametrization(module, name, Normalize(radius, dim))
 
 

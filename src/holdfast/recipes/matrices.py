@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from ..core.checks import check_module, check_type
 from ..core.classes import chain_of
 from ..core.deferral import once_initialized
 from ..core.parametrization import Parametrization
@@ -70,6 +71,7 @@ def spd(
         >>> bool((torch.linalg.eigvalsh(layer.weight) > 0).all())
         True
     """
+    check_module(module, "spd", name)
     if spd_map not in get_args(SpdMap):
         names = ", ".join(f'"{known}"' for known in get_args(SpdMap))
         raise ValueError(
@@ -232,6 +234,7 @@ def hurwitz(module: nn.Module, name: str = "weight", alpha: float = 0.0) -> nn.M
         >>> bool((torch.linalg.eigvals(layer.weight).real < 0).all())
         True
     """
+    check_module(module, "hurwitz", name)
     return register_parametrization(module, name, Lyapunov(alpha))
 
 
@@ -261,6 +264,7 @@ def schur_stable(
         >>> bool((torch.linalg.eigvals(layer.weight).abs() < 0.9).all())
         True
     """
+    check_module(module, "schur_stable", name)
     return register_parametrization(module, name, Stein(rho))
 
 
@@ -296,10 +300,12 @@ def per_gate(
         >>> torch.allclose(Q @ Q.T, torch.eye(3), atol=1e-6)
         True
     """
+    check_module(module, "per_gate", name)
+    map = Orthogonal() if map is None else map
+    check_type(map, Parametrization, "per_gate", "a map")
     if gates is None:
         gates = _gates(module, name)
-    map_ = PerBlock(Orthogonal() if map is None else map, gates)
-    return register_parametrization(module, name, map_)
+    return register_parametrization(module, name, PerBlock(map, gates))
 
 
 def _gates(module: nn.Module, name: str) -> int:

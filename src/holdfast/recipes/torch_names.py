@@ -6,8 +6,10 @@ from typing import cast, get_args
 
 from torch import Tensor, nn
 
+from ..core.checks import check_module
 from ..core.classes import chain_of
 from ..core.deferral import once_initialized
+from ..core.legacy import hint_of_legacy
 from ..core.registration import register_parametrization, usable
 from ..errors import InvalidTensorError, UnknownTensorError, did_you_mean, path_of
 from ..linalg.matricization import matricized_shape
@@ -127,6 +129,7 @@ def weight_norm(
         >>> layer.parametrizations.weight.original0.shape
         torch.Size([40, 1])
     """
+    check_module(module, "weight_norm", name)
     return register_parametrization(module, name, WeightNorm(dim))
 
 
@@ -199,7 +202,8 @@ def tensor_of(module: nn.Module, name: str) -> Tensor:
     if weight is None:
         known = [*module._parameters, *module._buffers]
         raise UnknownTensorError(
-            f"`{path_of(module)}`: the {type(module).__name__} has no parameter or "
-            f"buffer with name '{name}'.{did_you_mean(name, known)}"
+            f"`{path_of(module, name)}`: the {type(module).__name__} has no parameter "
+            f"or buffer with name '{name}'."
+            f"{hint_of_legacy(module, name) or did_you_mean(name, known)}"
         )
     return usable(weight, lambda: path_of(module, name))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.calling import call
+from ..core.checks import check_type
 from ..core.sources import ChainSource, Source, sources_of
 from ..errors import UnknownTensorError, did_you_mean
 from ..linalg.precision import double
@@ -166,8 +167,7 @@ def trace(module: nn.Module, name: str) -> Trace:
         >>> last.set, [round(s, 4) for s in last.singular_values]
         ('Stiefel()', [1.0, 1.0, 1.0])
     """
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"Expected the name of a tensor. Got {name!r:.80}.")
+    check_type(name, str, "trace", "the name of a tensor")
     known = dict[str, tuple[nn.Module, Source]]()
     for path, host, source in computed_tensors(module):
         known[path] = host, source
