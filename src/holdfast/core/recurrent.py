@@ -14,13 +14,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .cache import cached
 from .joints import joints_of
 from .memo import Memo, slot_of
 from .scope import open_scopes
-from .torch_state import is_grad_enabled, is_traced
+from .torch_state import frame_compiler, is_grad_enabled, is_traced
 
 #: What such a module keeps of its weights beside its parameters.
 LISTS = ("_flat_weights", "_flat_weight_refs")
@@ -48,6 +49,10 @@ def members_of(cls: type, base: type[nn.RNNBase]) -> dict[str, Any]:
         run: Callable[..., Any] = super(cls, self).forward  # type: ignore[misc]
         if is_traced() or id(self) in _running.lists:  # a class above has read it
             return run(*args, **kwargs)
+        if frame_compiler() is not None:
+            # Torch does not trace such modules unless told to. It would go on with the
+            # functions that they call, those of each weight, to its limit for one
+            return torch.compiler.disable(forward)(self, *args, **kwargs)
         _running.lists[id(self)] = _read(self)
         try:
             return run(*args, **kwargs)

@@ -51,6 +51,10 @@ def watched_saved_tensor_hooks(autograd: Any) -> Callable[[bool], object]:
 
 
 is_traced: Callable[[], bool] = torch.compiler.is_dynamo_compiling
+#: What compiles the functions that run now, each on its own, or ``None``.
+frame_compiler: Callable[[], object] = getattr(
+    _C._dynamo.eval_frame, "get_eval_frame_callback", lambda: None
+)
 is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 is_any_autocast_enabled: Callable[[], bool] = _C._is_any_autocast_enabled
 #: The hooks that a checkpoint or an offload has put on saved tensors, or ``None``.
