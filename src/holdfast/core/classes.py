@@ -25,6 +25,7 @@ from torch import nn
 from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
+from .embedding import looking_up
 from .leaves import bring_home
 from .loading import respell
 from .once import reading_once
@@ -175,6 +176,8 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
         methods |= recurrent.members_of(cls, base)
     if issubclass(base, nn.MultiheadAttention):
         methods["forward"] = reading_once(cls, base)
+    if "weight" in names:
+        methods |= looking_up(cls, base)
     for name, method in methods.items():
         type.__setattr__(cls, name, method)
     return cls
