@@ -343,3 +343,165 @@ def test_what_waits_can_be_dropped():
     model.zero_grad()
     model(x).square().cumsum(1).sum().backward()
     assert_close(ours, [p.grad for p in model.parameters()])
+
+
+def optimizers(model: nn.Module, *, to_none: bool) -> None:
+    torch.optim.SGD(model.parameters(), lr=0.1).zero_grad(set_to_none=to_none)
+
+
+def modules(model: nn.Module, *, to_none: bool) -> None:
+    model.zero_grad(set_to_none=to_none)
+
+
+def grads_of(model: nn.Module) -> list[torch.Tensor | None]:
+    return [p.grad for p in model.parameters()]
+
+
+def complex_layer() -> nn.Module:
+    return holdfast.orthogonal(nn.Linear(4, 4, dtype=torch.complex64))
+
+
+def stack() -> nn.Module:
+    return nn.Sequential(*(holdfast.orthogonal(nn.Linear(4, 4)) for _ in range(4)))
+
+
+ACCUMULATED = {
+    "orthogonal": lambda: holdfast.orthogonal(nn.Linear(4, 4)),
+    "weight_norm": lambda: holdfast.weight_norm(nn.Linear(4, 4)),
+    "complex": complex_layer,
+    "a batch": stack,
+}
+
+
+def loss_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    x = x.to(next(model.parameters()).dtype)
+    return model(x).cumsum(1).abs().square().sum()
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+@pytest.mark.parametrize("zero", [optimizers, modules])
+@pytest.mark.parametrize("kind", ACCUMULATED)
+@pytest.mark.parametrize("before", [False, True])
+def test_zero_grad_drops_what_waits(kind, zero, to_none, before):
+    def train(scope):
+        torch.manual_seed(0)
+        model, batches = ACCUMULATED[kind](), torch.randn(5, 2, 4)
+        if before:  # gradients from before the scope
+            loss_of(model, batches[0]).backward()
+        with scope(model):
+            loss_of(model, batches[1]).backward()
+            loss_of(model, batches[2]).backward()
+            zero(model, to_none=to_none)
+            loss_of(model, batches[3]).backward()
+            loss_of(model, batches[4]).backward()
+        return grads_of(model)
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_zero_grad_at_the_end_of_the_scope_leaves_nothing(to_none):
+    model = holdfast.weight_norm(nn.Linear(4, 4))
+    with holdfast.accumulate(model):
+        loss_of(model, torch.randn(2, 4)).backward()
+        model.zero_grad(set_to_none=to_none)
+    found = grads_of(model)
+    assert all(g is None or not g.any() for g in found)
+    assert to_none == all(g is None for g in found)
+
+
+def test_gradients_from_before_the_scope_are_added_to():
+    def train(scope):
+        torch.manual_seed(0)
+        model, batches = holdfast.weight_norm(nn.Linear(4, 4)), torch.randn(3, 2, 4)
+        loss_of(model, batches[0]).backward()
+        with scope(model):
+            for x in batches[1:]:
+                (loss_of(model, x) + model.bias.sum()).backward()
+                model.parametrizations.weight.original0.sum().backward()
+        return grads_of(model)
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+def test_zeroing_one_optimizer_of_two_leaves_what_waits_for_the_other():
+    def train(scope):
+        torch.manual_seed(0)
+        model, x = stack(), torch.randn(2, 4)
+        with scope(model):
+            loss_of(model, x).backward()
+            model[0].zero_grad()
+            loss_of(model, x).backward()
+        return grads_of(model)
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+def test_after_an_exception_there_are_no_gradients_and_no_zeros():
+    model = holdfast.weight_norm(nn.Linear(4, 4))
+
+    def fail() -> None:
+        with holdfast.accumulate(model):
+            loss_of(model, torch.randn(2, 4)).backward()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [p.grad for p in model.parametrizations.parameters()] == [None, None]
+
+
+@pytest.mark.parametrize("where", ["step", "end"])
+def test_gradients_that_have_not_come_are_not_clipped_silently(where):
+    model = holdfast.weight_norm(nn.Linear(4, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def clipped(*, first: bool) -> None:
+        with holdfast.accumulate(model) as waiting:
+            loss_of(model, torch.randn(2, 4)).backward()
+            if first:
+                waiting.flush()
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            if where == "step":
+                optimizer.step()
+
+    with pytest.raises(RuntimeError, match=r"Call `flush\(\)` of the scope first"):
+        clipped(first=False)
+    model.zero_grad()
+    clipped(first=True)
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "orthogonal"])
+@pytest.mark.parametrize("now", [False, True])
+def test_freezing_an_original_underway_is_as_without_the_scope(kind, now):
+    def train(scope):
+        torch.manual_seed(0)
+        model, batches = ACCUMULATED[kind](), torch.randn(3, 2, 4)
+        first = next(model.parametrizations.parameters()).requires_grad_(not now)
+        with scope(model):
+            loss_of(model, batches[0]).backward()
+            first.requires_grad_(now)
+            for x in batches[1:]:
+                loss_of(model, x).backward()
+        assert first.requires_grad is now
+        return grads_of(model)
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+def test_a_loss_from_before_a_step_is_not_lost_after_it():
+    model, x = holdfast.weight_norm(nn.Linear(4, 4)), torch.randn(2, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with holdfast.accumulate(model):
+        old = loss_of(model, x)
+        loss_of(model, x).backward()
+        optimizer.step()
+        with pytest.raises(RuntimeError, match="an optimizer had stepped"):
+            old.backward()

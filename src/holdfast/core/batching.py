@@ -110,7 +110,7 @@ class Model:
         *,
         grad: bool,
         everywhere: bool,
-        hand_out: Callable[[Tensor], Tensor] | None = None,
+        hand_out: Callable[[Tensor, ParametrizationList], Tensor] | None = None,
     ) -> Tensor | None:
         """Compute a value with all of its group that are out of date, or do nothing.
 
@@ -129,10 +129,11 @@ class Model:
             found = _evaluate(members[0], rows, grad=grad)
         if found is None:
             return None
-        found = found if hand_out is None else tuple(map(hand_out, found))
+        chains, *_, states = zip(*members, strict=True)
+        if hand_out is not None:
+            found = tuple(map(hand_out, found, chains))
         autocast = itertools.repeat(autocast_of(found[0]))
         # no stamp afterwards: another thread's change shows in the versions
-        chains, *_, states = zip(*members, strict=True)
         fields = zip(found, states, epochs, autocast, rows, strict=False)
         values.update(zip(chains, map(_as_entry, fields), strict=True))
         return found[place]

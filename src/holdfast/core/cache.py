@@ -94,7 +94,7 @@ def _store(
         and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
     ):
         if hand_out is not None:
-            value = hand_out(value)
+            value = hand_out(value, chain)
         elif value.grad_fn is not None:
             value.register_hook(partial(_retire, ref(scope), ref(chain)))
         values[chain] = Entry.of(chain, value)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
 from .torch_state import saved_tensor_hooks
+
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
 
 # What `bring_home` calls: the scopes are known in `cache.py`, which comes later
 at_home: list[Callable[[], None]] = []
@@ -27,50 +30,150 @@ class Leaves:
     """The values of a scope, each with the leaf that stands for it."""
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[Tensor, Tensor]] = []
-        self._open = True
+        self._waiting: dict[ParametrizationList, Waiting] = {}
 
-    def hand_out(self, value: Tensor) -> Tensor:
-        """Return a leaf that stands for a value."""
+    def hand_out(self, value: Tensor, chain: ParametrizationList) -> Tensor:
+        """Return a leaf that stands for a value of a chain."""
         if not value.requires_grad:
             return value
         leaf = value.detach().requires_grad_()
-        leaf.register_hook(partial(_check, ref(self)))
-        self._pairs.append((leaf, value))
+        waiting = self._waiting.setdefault(chain, Waiting(chain))
+        leaf.register_hook(partial(_arrive, ref(waiting)))
+        waiting.pairs.append((leaf, value))
         return leaf
 
     def flush(self) -> None:
         """Bring the gradients that have come together to the originals."""
-        pairs, self._pairs = self._pairs, []
+        held, self._waiting = [*self._waiting.values()], {}
+        for waiting in held:
+            waiting.forget_if_zeroed()
+            waiting.refuse_early()
+            waiting.unmark()
+        pairs = [pair for waiting in held for pair in waiting.pairs]
         values = [value for leaf, value in pairs if leaf.grad is not None]
         grads = [leaf.grad for leaf, _ in pairs if leaf.grad is not None]
-        if values:
-            torch.autograd.backward(values, grads)
+        frozen = [
+            mark.original
+            for waiting in held
+            for mark in waiting.marks
+            if not mark.original.requires_grad
+        ]
+        for original in frozen:  # since: what came before is theirs
+            original.requires_grad_()
+        try:
+            if values:
+                torch.autograd.backward(values, grads)
+        finally:
+            for original in frozen:
+                original.requires_grad_(False)  # torch's
 
     def drop(self) -> None:
         """Forget the gradients that have come together."""
-        for leaf, _ in self._pairs:
-            leaf.grad = None
+        for waiting in self._waiting.values():
+            waiting.forget()
+            waiting.unmark()
 
     def close(self) -> None:
         """Hold no value any more, and refuse gradients."""
-        self._pairs.clear()
-        self._open = False
-
-    def accepts(self) -> bool:
-        """Tell whether a gradient that arrives will be brought to its original."""
-        return self._open
+        for waiting in self._waiting.values():
+            waiting.unmark()
+        self._waiting.clear()
 
 
-def _check(leaves: ReferenceType[Leaves], _: Tensor) -> None:
+class Mark(NamedTuple):
+    """The gradient that an original had when one for its value arrived.
+
+    Where there was none it got zeros, as otherwise no ``zero_grad`` could be noticed.
+    They are negative ones: who sets to zero writes positive ones, who scales does not.
+    """
+
+    original: Tensor
+    grad: Tensor
+    version: int
+    own: bool
+
+    def is_zeroed(self) -> bool:
+        """Tell whether the gradient was set to zero, or to ``None``, since then."""
+        now = self.original.grad
+        if now is None:
+            return True
+        return self.is_changed() and not bool(now.any()) and not _signs(now).any()
+
+    def is_changed(self) -> bool:
+        """Tell whether it was written to since then."""
+        return self.original.grad is self.grad and self.grad._version != self.version
+
+
+class Waiting:
+    """What waits for the originals of a chain: leaves, and the values they are for."""
+
+    def __init__(self, chain: ParametrizationList) -> None:
+        self.chain = chain
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        self.marks: list[Mark] = []
+
+    def arrive(self) -> None:
+        """Make ready for a gradient, which is not yet in its leaf."""
+        self.forget_if_zeroed()
+        own = {id(mark.grad) for mark in self.marks if mark.own}
+        known = {id(mark.original) for mark in self.marks}  # some are frozen since
+        self.marks = [
+            _marked(original, own)
+            for original in self.chain.originals()
+            if original.is_leaf and (original.requires_grad or id(original) in known)
+        ]
+
+    def unmark(self) -> None:
+        """Take the zeros away that nobody has added to."""
+        for mark in self.marks:
+            if mark.own and mark.original.grad is mark.grad and not mark.is_changed():
+                mark.original.grad = None
+
+    def forget_if_zeroed(self) -> None:
+        """Forget what came before ``zero_grad``."""
+        if self.marks and all(mark.is_zeroed() for mark in self.marks):
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget the gradients that have come together."""
+        for leaf, _ in self.pairs:
+            leaf.grad = None
+
+    def refuse_early(self) -> None:
+        """Refuse that gradients were scaled which had not come yet."""
+        for mark in self.marks:
+            if mark.own and mark.is_changed() and bool(_signs(mark.grad).all()):
+                raise RuntimeError(
+                    "The gradients of originals were changed inside "
+                    "`holdfast.accumulate`, by clipping say, before they had arrived. "
+                    "Call `flush()` of the scope first."
+                )
+
+
+def _marked(original: Tensor, own: set[int]) -> Mark:
+    new = original.grad is None
+    if new:
+        original.grad = -torch.zeros_like(original)
+    grad = cast("Tensor", original.grad)
+    return Mark(original, grad, grad._version, new or id(grad) in own)
+
+
+def _signs(grad: Tensor) -> Tensor:
+    """Return which entries are negative, zeros too."""
+    return (torch.view_as_real(grad) if grad.is_complex() else grad).signbit()
+
+
+def _arrive(waiting: ReferenceType[Waiting], _: Tensor) -> None:
     """Refuse a gradient that nobody would bring to the original."""
-    live = leaves()
-    if live is None or not live.accepts():
+    live = waiting()
+    if live is None:
         raise RuntimeError(
             "A loss was computed inside `holdfast.accumulate` and differentiated after "
-            "the scope had ended, when the gradients of the weights had been brought "
-            "to their originals. Call `backward()` inside the scope."
+            "the scope had ended, or an optimizer had stepped, when the gradients of "
+            "the weights had been brought to their originals. Call `backward()` inside "
+            "the scope, and before the step."
         )
+    live.arrive()
 
 
 def unwatched() -> contextlib.AbstractContextManager[Any]:

@@ -29,9 +29,10 @@ class accumulate(contextlib.ContextDecorator):
 
     The gradients are those of plain backward passes, to rounding; after an exception
     the originals get none. Scaled losses (``GradScaler``) and ``retain_graph`` work as
-    ever. What looks at the gradients of originals comes after the scope, or after
-    :meth:`flush`: clipping, ``scaler.unscale_`` and ``scaler.step``. To skip a batch,
-    :meth:`drop` what waits, and ``zero_grad``. ``torch.autograd.grad`` inside the scope
+    ever, and so does ``zero_grad``, which forgets what waits too: originals whose
+    gradients wait have zeros meanwhile. What looks at the gradients of originals comes
+    after the scope, or after :meth:`flush`: clipping (refused before),
+    ``scaler.unscale_`` and ``scaler.step``. ``torch.autograd.grad`` inside the scope
     knows no originals. With ``DistributedDataParallel``, keep the scope inside of
     ``no_sync()`` and run the last micro-batch after both, which reduces the sum. A
     graph that is compiled evaluates its weights itself.
@@ -85,7 +86,7 @@ class accumulate(contextlib.ContextDecorator):
             flush(self._scopes[-1])
 
     def drop(self) -> None:
-        """Forget the gradients that wait, which ``zero_grad`` does not see.
+        """Forget the gradients that wait, and only these.
 
         Example:
             >>> import torch, holdfast
