@@ -321,3 +321,67 @@ def test_A10_counts_in_the_forward_of_a_recurrent_module_whose_bias_is_parametri
     module(torch.randn(4, 2))[0].sum().backward()
     assert evaluations(module, "weight") == 1
     assert evaluations(module, "bias_hh_l0") == 1
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_W1_other_data_for_a_slice_is_lost_and_said_so(grad):
+    module, x = joined(nn.RNN), torch.randn(4, 2)
+    expected = module(x)[0].detach()
+    with torch.set_grad_enabled(grad):
+        module.weight_hh_l0.data = torch.eye(3)
+        with pytest.warns(UserWarning, match=r"RNN.weight_hh_l0` was given another"):
+            out = module(x)[0]
+        assert_close(out.detach(), expected)
+        module(x)  # it is said once
+
+
+def test_W1_what_is_written_to_a_slice_in_other_ways_arrives_without_a_warning():
+    module, x = joined(nn.RNN), torch.randn(4, 2)
+    for write in (
+        lambda: module.weight_hh_l0.data.copy_(torch.eye(3)),
+        lambda: nn.init.eye_(module.weight_hh_l0),
+        lambda: setattr(module, "weight_hh_l0", torch.eye(3)),
+    ):
+        with torch.no_grad():
+            module.weight.zero_()
+        write()
+        module(x)
+        assert_close(module.weight_hh_l0.detach(), torch.eye(3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.double(),
+        lambda m: m.share_memory(),
+        lambda m: m.requires_grad_(False),
+        lambda m: m.load_state_dict(m.state_dict()),
+        lambda m: m.load_state_dict(m.state_dict(), assign=True),
+        lambda m: holdfast.orthogonal(m, "weight"),
+        lambda m: holdfast.separate(m, "weight"),
+        lambda m: setattr(m.weight, "data", torch.ones(3, 5)),
+        copy.deepcopy,
+        lambda m: pickle.loads(pickle.dumps(m)),
+    ],
+)
+def test_W1_what_happens_to_the_whole_is_no_lost_write(change):
+    module = joined(nn.RNN)
+    for name in NAMES:
+        getattr(module, name)
+    found = change(module)
+    for each in (module, found if isinstance(found, nn.Module) else module):
+        dtype = next(each.parameters()).dtype
+        each(torch.randn(4, 2, dtype=dtype))
+
+
+def test_slices_that_were_handed_out_do_not_keep_the_memo_from_its_work():
+    module, x = holdfast.orthogonal(joined(nn.RNN), "weight"), torch.randn(4, 2)
+    twin = joined(nn.RNN)
+    for name in NAMES:
+        getattr(twin, name)
+    twin = holdfast.orthogonal(twin, "weight")
+    for each in (module, twin):
+        with torch.no_grad():
+            for _ in range(2):
+                each(x)
+            assert each.weight is each.weight

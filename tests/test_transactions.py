@@ -1727,3 +1727,61 @@ def test_A8_what_was_assigned_in_inference_mode_is_trained(name):
     assert_close(layer.weight.detach(), torch.eye(3, 4))
     (layer.weight[:, :3] * torch.arange(9.0).view(3, 3)).sum().backward()
     assert layer.parametrizations.weight.original.grad.any()
+
+
+def test_A9_with_its_model_a_group_is_in_the_order_of_a_fresh_one():
+    """So that an optimizer's saved state, which knows places only, fits."""
+
+    def made():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+
+    def register(model):
+        holdfast.weight_norm(model[0])
+        holdfast.orthogonal(model[1])
+        return model
+
+    def groups_of(model):
+        last = [*model[2].parameters()]
+        others = [*model[0].parameters(), *model[1].parameters()]
+        return [{"params": others}, {"params": last, "lr": 0.5}]
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).cumsum(1).square().sum().backward()
+        optimizer.step()
+
+    fresh = register(made())
+    saved = torch.optim.Adam(groups_of(fresh), lr=0.1)
+    step(fresh, saved)
+    late = made()
+    optimizer = torch.optim.Adam(groups_of(late), lr=0.1)
+    register(late)
+    assert holdfast.swap_parameters(optimizer, late) == 1
+    late.load_state_dict(fresh.state_dict())
+    optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))
+    for model, its in ((fresh, saved), (late, optimizer)):
+        step(model, its)
+    assert_close(late.state_dict(), fresh.state_dict())
+
+
+def test_A9_control_without_it_the_order_is_another():
+    layer = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    holdfast.weight_norm(layer)
+    holdfast.swap_parameters(optimizer)
+    group = optimizer.param_groups[0]["params"]
+    assert [*map(id, group)] != [*map(id, layer.parameters())]
+    assert {*map(id, group)} == {*map(id, layer.parameters())}
+
+
+def test_A9_the_names_of_named_parameters_follow():
+    layer = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(layer.named_parameters(), lr=0.1)
+    if "param_names" not in optimizer.param_groups[0]:
+        pytest.skip("torch before 2.6 forgets them")
+    holdfast.weight_norm(layer)
+    holdfast.swap_parameters(optimizer, layer)
+    group = optimizer.param_groups[0]
+    expected = dict(layer.named_parameters())
+    assert dict(zip(group["param_names"], group["params"], strict=True)) == expected

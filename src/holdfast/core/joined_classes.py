@@ -19,7 +19,9 @@ from ..errors import InvalidTensorError, describe, path_of
 from . import recurrent
 from .classes import chain_of
 from .joints import LAYOUT, Joint, gather
+from .lost_writes import hand_out
 from .once import reading_once
+from .torch_state import is_traced
 
 
 class JoinedMeta(type):
@@ -65,7 +67,12 @@ def _property(joint: Joint, name: str) -> property:
     """Return the property that reads a slice of the whole, and assigns to it."""
 
     def get(self: nn.Module) -> Tensor:
-        return joint.split(getattr(self, joint.name))[name]
+        whole: Tensor = getattr(self, joint.name)
+        part = joint.split(whole)[name]
+        if not is_traced():
+            own = type(whole) is nn.Parameter and not whole.is_meta
+            hand_out(self, name, part if own else None)
+        return part
 
     def set_(self: nn.Module, value: object) -> None:
         _assign(self, joint, name, value)

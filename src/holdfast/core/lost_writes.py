@@ -2,16 +2,18 @@
 
 A plain read hands out a value that nobody holds but the reader, so that what becomes of
 it cannot be known. The memo keeps what it has handed out, and looks at its version
-before it does so again: there a write is seen, and costs nothing to see.
+before it does so again: there a write is seen, and costs nothing to see. A slice of
+joined parameters is kept too: writing to it arrives, all but a new ``.data``.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 from weakref import ReferenceType
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import path_of
 
@@ -29,6 +31,36 @@ def warn_of_lost_write(host: ReferenceType[nn.Module], name: str) -> None:
         UserWarning,
         stacklevel=_depth(),
     )
+
+
+class Slice:
+    """A slice of joined parameters as it was handed out; no part of a copy or file."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.storage = tensor, tensor.untyped_storage()._cdata
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+    def is_elsewhere(self) -> bool:
+        """Tell whether it was given other memory, by ``.data = ...``."""
+        return self.tensor.untyped_storage()._cdata != self.storage
+
+
+def hand_out(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+    """Keep a slice until the next is asked for, and look what became of the last."""
+    slot = f"{name} (handed out)"  # no attribute's name
+    last: Slice | None = module.__dict__.pop(slot, None)
+    if tensor is not None:
+        module.__dict__[slot] = Slice(tensor)
+    if last is not None and last.is_elsewhere():
+        warnings.warn(
+            f"`{path_of(module, name)}` was given another `.data`, which does not "
+            "change it: it is a slice of joined parameters. Assign the tensor to it, "
+            "or copy into it: `.data.copy_(...)`.",
+            UserWarning,
+            stacklevel=_depth(),
+        )
 
 
 def _depth() -> int:

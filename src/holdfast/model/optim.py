@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.chain import ParametrizationList
-from ..core.checks import check_optimizer
+from ..core.checks import check_module, check_optimizer
 from ..core.placement import successors
 
 
-def swap_parameters(optimizer: Optimizer) -> int:
+def swap_parameters(optimizer: Optimizer, model: nn.Module | None = None) -> int:
     """Re-bind an optimizer to the parameters that took the place of its own.
 
     Where a map has several originals (weight norm), registering replaces one parameter
@@ -22,12 +22,14 @@ def swap_parameters(optimizer: Optimizer) -> int:
     was measured in other coordinates. A map with one original needs none of this, as
     its parameter stays the same object.
 
-    The order within a group may differ from that of ``model.parameters()``, by which
-    an optimizer's state dict tells them apart: to resume, register first, make the
-    optimizer then, as it was when the state was saved.
+    The new ones take the place of the old one in its group. A model that was registered
+    first has them elsewhere in ``model.parameters()``, and by that order an optimizer's
+    state dict tells them apart. To load one that was saved so, name the model.
 
     Args:
         optimizer: an optimizer made before the change.
+        model: its model; each group gets the order of ``model.parameters()``, after
+            which come parameters of other models.
 
     Returns:
         How many parameters were replaced.
@@ -43,6 +45,11 @@ def swap_parameters(optimizer: Optimizer) -> int:
         3
     """
     check_optimizer(optimizer, "swap_parameters")
+    names: dict[int, str] = {}
+    if model is not None:
+        check_module(model, "swap_parameters")
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+    order = {key: place for place, key in enumerate(names)}
     replaced = 0
     seen: set[int] = set()
     for group in optimizer.param_groups:
@@ -56,7 +63,11 @@ def swap_parameters(optimizer: Optimizer) -> int:
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
                     parameters.append(parameter)
-        group["params"] = parameters
+        group["params"] = sorted(
+            parameters, key=lambda parameter: order.get(id(parameter), len(order))
+        )
+        if "param_names" in group:  # it was made of named parameters
+            group["param_names"] = [names.get(id(p), "") for p in group["params"]]
     return replaced
 
 
