@@ -398,7 +398,8 @@ def test_averages_of_lightning_keep_a_fixed_base(tmp_path, average):
 def test_base_points_that_move_are_not_for_lightnings_averages(tmp_path):
     callback = HoldfastCallback(schedules=[holdfast.Rebase])
     trainer = trainer_of(tmp_path, callback, EMAWeightAveraging(decay=0.9))
-    trainer.fit(net := Validated(), loader(), loader())
+    with pytest.warns(UserWarning, match=r"Use `holdfast\.AverageWeights`"):
+        trainer.fit(net := Validated(), loader(), loader())
     assert gap(net) > 1e-3, trainer.callback_metrics
 
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import holdfast
 from cases import CASES
-from holdfast import Parametrization, maps, sets
+from holdfast import Parametrization, errors, maps, sets
 from holdfast.model.decay import _decays
 from holdfast.testing.case import Case
 
@@ -221,3 +221,38 @@ def test_averages_are_saved_and_loaded():
     other = holdfast.AverageWeights(moving_model())
     other.load_state_dict(averages.state_dict())
     assert_close(other.module[0].weight, averages.module[0].weight)
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_averages_while_bases_move_are_of_weights(use_buffers):
+    """Torch's average copies the last base, or takes a mean of bases, which is none."""
+    model = holdfast.orthogonal(nn.Linear(4, 4, bias=False))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"multi_avg_fn": get_ema_multi_avg_fn(0.9), "use_buffers": use_buffers}
+    ours = holdfast.AverageWeights(model, **options)
+    theirs = AveragedModel(model, **options)
+    holdfast.Rebase(model, optimizer)
+    mean = None
+    for x in torch.randn(20, 8, 4):
+        optimizer.zero_grad()
+        model(x).cumsum(1).square().mean().backward()
+        optimizer.step()
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+        W = model.weight.detach().clone()
+        mean = W if mean is None else 0.9 * mean + 0.1 * W
+    nearest = sets.Stiefel().project(mean)
+    assert_close(ours.module.weight, nearest, rtol=0, atol=1e-5)
+    assert torch.dist(theirs.module.weight, nearest) > 0.1
+    assert (sets.Stiefel().residual(theirs.module.weight) > 0.01) == use_buffers
+
+
+def test_an_average_of_what_diverged_is_refused_by_name():
+    model = moving_model()
+    averages = holdfast.AverageWeights(model)
+    averages.update_parameters(model)
+    with torch.no_grad():
+        model[0].parametrizations.weight.original.fill_(float("nan"))
+    averages.update_parameters(model)
+    with pytest.raises(errors.NonFiniteError, match=r"0\.weight`: the average has NaN"):
+        averages.module.train()

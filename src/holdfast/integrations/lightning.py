@@ -27,6 +27,10 @@ else:
             ) from error
 
 
+# Lightning's callbacks that average buffers; by name, as either package may have them
+_AVERAGES = {"WeightAveraging", "StochasticWeightAveraging"}
+
+
 class HoldfastCallback(Callback):
     """Watch parametrized weights, and run the schedules of their maps.
 
@@ -76,6 +80,16 @@ class HoldfastCallback(Callback):
         self.message = ""
         self._watch = Watch(pl_module, self._collect, **self._options)
         self._schedules.start(pl_module, trainer.optimizers)
+        others: Any = trainer  # makes an attribute that its class does not declare
+        kinds = {cls.__name__ for each in others.callbacks for cls in type(each).mro()}
+        if self._schedules.moves_bases() and kinds & _AVERAGES:
+            warnings.warn(
+                "`Rebase` moves base points, and another callback averages them: the "
+                "mean of two is no orthogonal matrix, so that averaged weights will "
+                "lose their constraint. Use `holdfast.AverageWeights`.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _collect(self, name: str, value: float, step: int) -> None:
         self._figures[name] = value

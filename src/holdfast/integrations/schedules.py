@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from torch import nn
 from torch.optim import Optimizer
 
+from ..model.rebasing import Rebase
+
 MakeSchedule: TypeAlias = Callable[[nn.Module, Optimizer], Any]
 """`holdfast.Rebase` and its like: a model and its optimizer in, a schedule out."""
 
@@ -53,6 +55,10 @@ class Schedules:
         except BaseException:
             self.stop()
             raise
+
+    def moves_bases(self) -> bool:
+        """Tell whether base points move."""
+        return any(isinstance(each, Rebase) for each in self._running.values())
 
     def stop(self) -> None:
         """Remove them; what they knew stays in the state."""

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..core.chain import ParametrizationList
-from ..core.checks import check_module
+from ..core.checks import check_module, is_finite
 from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
+from ..errors import NonFiniteError, path_of
 
 
 class AverageWeights(nn.Module):
@@ -91,14 +92,21 @@ class AverageWeights(nn.Module):
             chain = cast("ParametrizationList", chain_of(owner, name))
             policy, chain.outside = chain.outside, "project"
             try:
-                setattr(owner, name, _nearest(average, chain))
+                setattr(owner, name, _nearest(average, chain, owner, name))
             finally:
                 chain.outside = policy
         self._current = True
 
 
-def _nearest(average: Tensor, chain: ParametrizationList) -> Tensor:
+def _nearest(
+    average: Tensor, chain: ParametrizationList, owner: nn.Module, name: str
+) -> Tensor:
     """Project to the set that the last map lands in; some maps project otherwise."""
+    if not is_finite(average):
+        raise NonFiniteError(
+            f"`{path_of(owner, name)}`: the average has NaN or infinite entries, so "
+            "the weight had some when it was averaged. Leave such steps out."
+        )
     *_, last = chain._modules.values()
     if not isinstance(last, Parametrization) or last.codomain.contains(average):
         return average

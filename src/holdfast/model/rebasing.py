@@ -40,6 +40,8 @@ class Rebase:
     The optimizer's momenta stay as they are. For square weights they are vectors in a
     frame that moves along; for others the new base projects them onto its own
     directions. Weight decay pulls towards the base: with ``every=1`` it does nothing.
+    The mean of two bases is none, so average with `AverageWeights` and not with torch's
+    ``AveragedModel``, with buffers or without.
 
     On CUDA nobody looks whether coordinates are zero, so that a step pays the map with
     ``every=1`` too. A step that is captured in a CUDA graph always repairs, and has to
