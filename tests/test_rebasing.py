@@ -575,3 +575,17 @@ def test_weights_without_columns_around_a_base(map_, shape):
     holdfast.register_parametrization(module, "weight", map_)
     assert module.weight.shape == shape
     module.weight.sum().backward()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (64, 64), (32, 8)])
+@pytest.mark.parametrize("kind", ["matrix_exp", "cayley", "householder"])
+def test_a_model_that_was_converted_is_made_exact(kind, shape):
+    """What `.double()` leaves is a base of seven digits, and residuals say so."""
+    layer = holdfast.orthogonal(nn.Linear(*shape[::-1]), orthogonal_map=kind)
+    with torch.no_grad():
+        layer.parametrizations.weight.original.add_(torch.randn(shape) / 10)
+    before = layer.double().weight.detach()
+    assert not holdfast.residuals(layer)["weight"].holds
+    layer.parametrizations.weight.rebase_()
+    assert holdfast.residuals(layer)["weight"].holds
+    assert_close(layer.weight, before, rtol=0, atol=torch.finfo(torch.float32).eps)
