@@ -405,3 +405,33 @@ def test_a_plan_for_a_module_that_was_replaced_is_refused():
     with pytest.raises(holdfast.errors.PlanError, match="`1.weight`: the module was"):
         plan.apply()
     assert not any(map(holdfast.is_parametrized, model))
+
+
+REPLACEMENTS = {
+    "another layer": lambda m: m[1].__setitem__(0, nn.Linear(3, 3)),
+    "another block": lambda m: m.__setitem__(1, nn.Sequential(nn.Linear(3, 3))),
+    "a layer without it": lambda m: m.__setitem__(1, nn.ReLU()),
+    "nothing": lambda m: m.__delitem__(1),
+    "a map": lambda m: holdfast.orthogonal(m[1][0]),
+}
+
+
+@pytest.mark.parametrize("change", REPLACEMENTS)
+def test_a_plan_goes_to_no_module_that_it_was_not_made_for(change):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3)))
+    old = model[1][0]
+    plan = holdfast.plan(model, {"*.weight": maps.Symmetric()})
+    REPLACEMENTS[change](model)
+    with pytest.raises(holdfast.errors.PlanError, match=r"`1\.0\.weight`: .* since"):
+        plan.apply()
+    assert not holdfast.is_parametrized(model[0])
+    assert holdfast.is_parametrized(old) == (change == "a map")
+
+
+def test_a_plan_is_carried_out_once():
+    model = nn.Sequential(nn.Linear(3, 3))
+    plan = holdfast.plan(model, {"*.weight": maps.Symmetric()})
+    plan.apply()
+    with pytest.raises(holdfast.errors.PlanError, match="it was parametrized since"):
+        plan.apply()
+    assert len(model[0].parametrizations.weight) == 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
 from ..core.checks import check_module
+from ..core.classes import is_parametrized
 from ..core.deferral import defer, is_awaited
 from ..core.equality import is_equal
 from ..core.parametrization import Parametrization
@@ -85,15 +86,18 @@ class Plan:
             The model.
 
         Raises:
-            PlanError: the plan has problems, or a module was replaced since.
+            PlanError: the plan has problems, or a module was replaced or a tensor
+                parametrized since.
             HoldfastError: the model has changed since, and a tensor does not fit.
         """
         if self.problems:
             raise PlanError("\n".join(("The plan has problems:", *self.problems)))
         for site, _ in self._sites:
-            if _module_at(self._model, site.prefix) is not site.module:
+            replaced = _module_at(self._model, site.prefix) is not site.module
+            if replaced or is_parametrized(site.module, site.name):
+                what = "the module was replaced" if replaced else "it was parametrized"
                 raise PlanError(
-                    f"`{site.path}`: the module was replaced since the plan was made. "
+                    f"`{site.path}`: {what} since the plan was made. "
                     "Make the plan again."
                 )
         now = [(site, rule) for site, rule in self._sites if not site.is_uninitialized]
