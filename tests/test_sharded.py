@@ -111,6 +111,9 @@ def test_an_error_of_sharded_originals_says_where_they_are_whole(mesh):
     with pytest.raises(RuntimeError) as caught:
         model[1].weight.sum()
     assert "holdfast.plain_state_dict(model)" in told(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        holdfast.writable(model).__enter__()
+    assert "between `unshard()` and `reshard()`" in told(caught.value)
     model[1].unshard()
     W = model[1].weight
     model[1].reshard()

@@ -22,6 +22,7 @@ from .fingerprint import fingerprint
 from .memo import slot_of
 from .placement import names_in_order, note_successors, undone_on_failure
 from .reclassing import reclass
+from .sharded import note_sharded
 from .sharing import Notes
 from .sources import ChainSource, Source, sources_of, undisturbed
 from .transaction import Snapshot, decisive, like, write
@@ -228,6 +229,7 @@ def _plain(module: nn.Module, source: Source) -> Tensor:
         value = source.value()
     except Exception as error:
         error.add_note(f"while computing `{path_of(module, source.name)}`")
+        note_sharded(error, source.originals())
         raise
     return like(decisive(source.originals()), value)
 

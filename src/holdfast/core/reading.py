@@ -96,7 +96,7 @@ def read(module: Any, name: str, scope: Scope | None, grad: bool) -> Tensor:  # 
         return remembered(chain, module, name)
     except Exception as error:
         error.add_note(f"while computing `{path_of(module, name)}`")
-        note_sharded(error, chain)
+        note_sharded(error, chain._parameters.values())
         if isinstance(error, AttributeError):
             _failed.last = (module, name, error)
         raise

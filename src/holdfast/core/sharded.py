@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,9 +35,9 @@ def refuse_sharded(model: nn.Module, why: str) -> None:
             )
 
 
-def note_sharded(error: Exception, chain: nn.Module) -> None:
+def note_sharded(error: Exception, originals: Iterable[object]) -> None:
     """Say in an error how to compute from originals that are sharded."""
-    if any(map(is_sharded, chain._parameters.values())):
+    if any(map(is_sharded, originals)):
         error.add_note(
             "Its originals are sharded, and maps compute from whole ones: read the "
             "weight inside a forward or between `unshard()` and `reshard()` of the "
