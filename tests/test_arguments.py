@@ -293,3 +293,29 @@ def test_a_tensor_of_an_old_hook_is_refused_with_what_takes_the_hook_off(recipe,
     assert f"call `torch.nn.utils.remove_{old}` first" in str(caught.value)
     getattr(nn.utils, f"remove_{old}")(model)
     assert holdfast.is_parametrized(recipe(model), "weight")
+
+
+WRONG = [None, "orthogonal", 3, nn.Linear(2, 2), maps.Symmetric, [maps.Symmetric()]]
+
+
+@pytest.mark.parametrize("thing", WRONG)
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_a_combinator_takes_maps(kind, thing):
+    one = [maps.Matricized, maps.Transposed, maps.Scaled, maps.Cast, maps.Delta]
+    one += [maps.Frozen, maps.StraightThrough, lambda map_: maps.PerBlock(map_, 2)]
+    several = [maps.Chain, maps.Product]
+    several += [lambda *each: maps.Concatenated(*each, sizes=(1,) * len(each))]
+    for combinator in one if kind == "one" else several:
+        with pytest.raises(TypeError, match=r"^`\w+` takes (a map|maps)\. Got "):
+            combinator(*([maps.Symmetric()] if kind == "several" else []), thing)
+
+
+@pytest.mark.parametrize("dtype", [None, "float64", 64, torch.int64])
+def test_a_cast_takes_a_real_type(dtype):
+    layer = nn.Linear(3, 3)
+    before = state_of(layer)
+    with pytest.raises(ValueError, match="Expected a real floating-point type"):
+        holdfast.register_parametrization(
+            layer, "weight", maps.Cast(maps.Symmetric(), dtype)
+        )
+    assert state_of(layer) == before

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ..core.calling import call
+from ..core.checks import check_type
 from ..core.inversion import says_there_is_none
 from ..core.parametrization import Outside, Parametrization
 from ..core.sharing import notes_of, parts_of
@@ -34,6 +35,11 @@ class Around(Parametrization):
 
     # the original may be the tensor itself: no right inverse has made others
     plain = True
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        if name == "map":
+            check_type(value, Parametrization, type(self).__name__, "a map")
+        super().__setattr__(name, value)
 
     def _inward(self, weight: Tensor) -> Tensor:
         """Return the value that the map has to have for a weight."""
@@ -210,6 +216,7 @@ def hold(holder: Parametrization, maps: tuple[Parametrization, ...]) -> None:
     """Make maps submodules by number, as ``nn.Sequential`` does."""
     known = set[int]()
     for i, map_ in enumerate(maps):
+        check_type(map_, Parametrization, type(holder).__name__, "maps")
         # buffers that `bind` is to make are there as `None`
         mine = {id(x): x for x in parts_of(map_) if x._buffers or x._parameters}
         for twice in known & mine.keys():

@@ -271,7 +271,8 @@ class Cast(Around):
         self.dtype = dtype
 
     def _inward(self, weight: Tensor) -> Tensor:
-        if not self.dtype.is_floating_point:
+        known = isinstance(self.dtype, torch.dtype)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not known or not self.dtype.is_floating_point:
             raise ValueError(
                 f"Expected a real floating-point type to compute in. Got {self.dtype}."
             )
