@@ -24,6 +24,7 @@ Note [Accretive]
 from __future__ import annotations
 
 import functools
+from random import Random
 from typing import Any
 
 import torch
@@ -133,16 +134,23 @@ def _refined(S: Tensor, M: Tensor) -> Tensor:
 
 def _residual(S: Tensor, M: Tensor) -> Tensor:
     """Return how far M S x is from a fixed x of unit entries, in root mean square."""
-    x = _probe(S.shape[-1], S.dtype)
+    x = random_signs(S.shape[-1], 1, S.dtype)
     off = add_product(x.expand(*S.shape[:-1], 1), M, S @ x, beta=-1)
     return torch.linalg.vector_norm(off) / S.shape[-1] ** 0.5
 
 
 @functools.lru_cache(maxsize=64)
-def _probe(n: int, dtype: torch.dtype) -> Tensor:
-    """Return signs without a pattern, as a column."""
-    angles = torch.arange(1, n + 1, dtype=torch.float32, device="cpu")
-    return angles.square().sin().sgn().to(dtype).unsqueeze(-1)
+def random_signs(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Return signs without a pattern, the same ones always.
+
+    Example:
+        >>> import torch
+        >>> random_signs(2, 3, torch.float32)
+        tensor([[ 1.,  1., -1.],
+                [-1.,  1., -1.]])
+    """
+    signs = Random(0).choices((-1.0, 1.0), k=rows * columns)
+    return torch.tensor(signs, dtype=dtype, device="cpu").view(rows, columns)
 
 
 def near_identity(E: Tensor) -> Tensor | None:

@@ -145,6 +145,8 @@ class Orthogonal(Parametrization):
             return cayley_transform_lower(X, base)
         if self.orthogonal_map == "matrix_exp" and square:
             return skew_exponential_lower(X, base)
+        if self.orthogonal_map == "householder" and base is not None:
+            return reflections(X, -base)
         Q = self._around_identity(X)
         return Q if base is None else base @ Q
 
@@ -154,7 +156,7 @@ class Orthogonal(Parametrization):
         if self.orthogonal_map == "matrix_exp":
             return thin_exponential_lower(X)
         Q = reflections(X)
-        return -Q if self.signs is None else Q * self.signs.unsqueeze(-2)
+        return Q if self.signs is None else Q * self.signs.unsqueeze(-2)
 
     @property
     def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
