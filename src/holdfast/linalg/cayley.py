@@ -18,15 +18,16 @@ Note [Two products]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .closed_form import Rule, Tensors, closed_form
-from .inverse import invert_accretive, near_identity
+from .inverse import SERIES, invert_accretive, invert_skew_part, near_identity
 from .precision import full_precision
-from .products import add_product, add_to_diagonal
+from .products import add_product, add_to_diagonal, scaled_product
 from .structure import (
     difference,
     difference_,
@@ -34,6 +35,9 @@ from .structure import (
     require_square,
     skew_of_lower,
 )
+from .tracing import recorded
+
+Unary = Callable[[Tensor], Tensor]
 
 # Half coordinates above this size cost digits in float32; fresh signs make them small.
 _LARGEST = 4.0
@@ -42,10 +46,27 @@ _LARGEST = 4.0
 _BLOCK = 16
 
 
+def _transform(A: Tensor) -> Tensor:
+    """Return 2M - I. See Note [Two products]."""
+    E = A * -0.5
+    M = near_identity(E)
+    M = invert_accretive(add_to_diagonal(E, 1)) if M is None else M
+    return add_to_diagonal(M.mul_(2), -1)
+
+
+def _transform_of_lower(X: Tensor) -> Tensor:
+    """Return that of the skew matrix of a lower triangle."""
+    n = X.shape[-1]
+    if n <= SERIES or X.device.type != "cpu" or recorded(X) or X.ndim > 3:
+        return _transform(skew_of_lower(X))
+    L = lower(X.clone(memory_format=torch.contiguous_format))
+    return add_to_diagonal(invert_skew_part(L).mul_(4), -1)
+
+
 class _Cayley:
     @staticmethod
-    def forward(A: Tensor) -> tuple[Tensor]:
-        return (add_to_diagonal(_half_resolvent(A).mul_(2), -1),)
+    def forward(A: Tensor, *, transform: Unary = _transform) -> tuple[Tensor]:
+        return (transform(A),)
 
     @staticmethod
     def keep(inputs: Any, outputs: tuple[Tensor]) -> Tensors:  # noqa: ANN401
@@ -54,8 +75,8 @@ class _Cayley:
     @staticmethod
     def vjp(kept: tuple[Tensor], needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
         (Q,) = kept
-        half = add_product(G, Q.mH, G, alpha=0.25, beta=0.25)
-        return (add_product(half, half, Q.mH),)
+        half = scaled_product(Q.mH, G, 0.25).add_(G, alpha=0.25)
+        return ((half @ Q.mH).add_(half),)
 
     @staticmethod
     def jvp(kept: tuple[Tensor], dA: Tensor) -> Tensors:
@@ -64,9 +85,11 @@ class _Cayley:
 
 class _CayleyAt:
     @staticmethod
-    def forward(A: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        A: Tensor, base: Tensor, *, transform: Unary = _transform
+    ) -> tuple[Tensor, Tensor]:
         # not 2BM - B: the product would be twice as large, and so its rounding
-        (C,) = _Cayley.forward(A)
+        C = transform(A)
         return base @ C, C
 
     @staticmethod
@@ -83,10 +106,10 @@ class _CayleyAt:
         Q, C, base = kept
         gA = gbase = None
         if needs[0]:
-            left = (Q + base).mH @ G
+            left = scaled_product((Q + base).mH, G, 0.25)
             if gC is not None:
-                left = left + add_product(gC, C.mH, gC)
-            gA = add_product(left, left, C.mH, alpha=0.25, beta=0.25)
+                left = left + add_product(gC, C.mH, gC, alpha=0.25, beta=0.25)
+            gA = (left @ C.mH).add_(left)
         if needs[1]:
             gbase = G @ C.mH
         return gA, gbase
@@ -109,20 +132,13 @@ def _tangent(Q: Tensor, dA: Tensor) -> Tensor:
     return add_product(half, half, Q)
 
 
-def _half_resolvent(A: Tensor) -> Tensor:
-    """Return the inverse of I - A/2, a new tensor."""
-    E = A * -0.5
-    M = near_identity(E)
-    return invert_accretive(add_to_diagonal(E, 1)) if M is None else M
-
-
 def _of_lower(rule: Rule) -> Rule:
     """Return the rule of the lower triangle of which the skew matrix is made."""
 
     class Lower:
         @staticmethod
         def forward(X: Tensor, *base: Tensor) -> tuple[Tensor, ...]:
-            return rule.forward(skew_of_lower(X), *base)
+            return rule.forward(X, *base, transform=_transform_of_lower)
 
         keep = rule.keep
 

@@ -24,6 +24,7 @@ Note [Accretive]
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -46,13 +47,16 @@ _SINGLE, _FEW, _MANY, _TRACED, _PRODUCTS = 64, 32, 16, 128, 512
 _LARGEST, _LARGEST_DOUBLE, _SHARE = 1e7, 1e10, 1 / 8
 
 # Larger ones are inverted in less than three products.
-_SERIES = 128
+SERIES = 128
 
 # Without pivots the error grows faster with the norm than LAPACK's. So it is looked at,
 # where a look is cheap, and steps of Newton are added while it is this many roundings.
 # Such a step squares the error, but the residual that is seen stays at some roundings
 # times the norm of S: none follows one from below this fraction of a rounding's root.
 _ROUNDINGS, _REFINEMENTS, _FRACTION = 16.0, 3, 1 / 8
+
+# Up to this length of its lower triangle, no skew matrix was found that needs the look.
+_TAME = 32.0
 
 
 class _Inverse:
@@ -111,32 +115,58 @@ def invert_accretive(S: Tensor) -> Tensor:
         return inverse_by_products(double(S)).to(S.dtype)
     if recorded(S):
         return _by_halves(S, _TRACED)
-    count = 1 if S.ndim == 2 else S.shape[0]
-    leaf = _SINGLE if count == 1 else _FEW if count < 8 else _MANY
-    M = _by_halves(S, leaf)
+    leaf, M = _leaf(S), torch.empty_like(S, memory_format=torch.contiguous_format)
+    _invert_into(S, M, leaf)
     if S.shape[-1] > leaf and S.device.type == "cpu":
-        M = _refined(S, M)
+        M = _refined(M, lambda x: S @ x)
     return M
 
 
-def _refined(S: Tensor, M: Tensor) -> Tensor:
-    """Return an inverse that is right to rounding, for one that almost is."""
-    eps = torch.finfo(S.dtype).eps
+def invert_skew_part(L: Tensor) -> Tensor:
+    r"""Return the inverse of :math:`2 I - (L - L^H)`, without derivatives.
+
+    Args:
+        L: lower triangular, ``(*batch, n, n)``.
+
+    Of a matrix that is not traced, on the CPU: what is above the diagonal of a skew
+    matrix is read from below.
+    """
+    leaf, M = _leaf(L), torch.empty_like(L)
+    _invert_into(L, M, leaf, skew=True)
+    if L.shape[-1] > leaf and float(torch.linalg.vector_norm(L)) > _TAME:
+        M = _refined(M, lambda x: 2 * x - L @ x + L.mH @ x)
+    return M
+
+
+def _leaf(S: Tensor) -> int:
+    """Return up to which size blocks are inverted as a whole."""
+    count = 1 if S.ndim == 2 else S.shape[0]
+    return _SINGLE if count == 1 else _FEW if count < 8 else _MANY
+
+
+def _refined(M: Tensor, times: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return an inverse that is right to rounding, for one that almost is.
+
+    Args:
+        M: the inverse of S.
+        times: takes X to S X.
+    """
+    eps = torch.finfo(M.dtype).eps
     for _ in range(_REFINEMENTS):
-        off = float(_residual(S, M))
+        off = float(_residual(M, times))
         if off <= _ROUNDINGS * eps:
             break
-        M = add_product(M, M, S @ M, alpha=-1, beta=2)
+        M = add_product(M, M, times(M), alpha=-1, beta=2)
         if off <= _FRACTION * eps**0.5:
             break
     return M
 
 
-def _residual(S: Tensor, M: Tensor) -> Tensor:
+def _residual(M: Tensor, times: Callable[[Tensor], Tensor]) -> Tensor:
     """Return how far M S x is from a fixed x of unit entries, in root mean square."""
-    x = random_signs(S.shape[-1], 1, S.dtype)
-    off = add_product(x.expand(*S.shape[:-1], 1), M, S @ x, beta=-1)
-    return torch.linalg.vector_norm(off) / S.shape[-1] ** 0.5
+    x = random_signs(M.shape[-1], 1, M.dtype)
+    off = add_product(x.expand(*M.shape[:-1], 1), M, times(x), beta=-1)
+    return torch.linalg.vector_norm(off) / M.shape[-1] ** 0.5
 
 
 @functools.lru_cache(maxsize=64)
@@ -165,7 +195,7 @@ def near_identity(E: Tensor) -> Tensor | None:
         tensor([[ 0.9999, -0.0100],
                 [ 0.0100,  0.9999]])
     """
-    if E.shape[-1] > _SERIES or E.device.type != "cpu" or recorded(E):
+    if E.shape[-1] > SERIES or E.device.type != "cpu" or recorded(E):
         return None
     eps = torch.finfo(E.dtype).eps / 2
     # the square is at least so large
@@ -184,6 +214,41 @@ def near_identity(E: Tensor) -> Tensor | None:
 def _largest_norm(X: Tensor) -> float:
     """Return the largest Frobenius norm in a batch."""
     return float(torch.linalg.vector_norm(X, dim=(-2, -1)).max()) if X.numel() else 0.0
+
+
+def _invert_into(S: Tensor, M: Tensor, leaf: int, *, skew: bool = False) -> None:
+    """Write the inverse into M: memory that is in use already is quicker.
+
+    With `skew`, S is the lower triangle L, and the inverse is that of 2I - (L - L^H).
+    """
+    n = S.shape[-1]
+    if n <= leaf:
+        M.copy_(_by_lu(_two_less(S) if skew else S))
+        return
+    h = n // 2
+    P, V, W, T = M[..., :h, :h], M[..., :h, h:], M[..., h:, :h], M[..., h:, h:]
+    C, D = S[..., h:, :h], S[..., h:, h:]
+    B, D, sign = (C.mH, _two_less(D), -1) if skew else (S[..., :h, h:], D.clone(), 1)
+    _invert_into(S[..., :h, :h], P, leaf, skew=skew)
+    left, right = C @ P, P @ B
+    _product_into(D, left, B, alpha=-sign, beta=1)
+    _invert_into(D, T, leaf)
+    _product_into(W, T, left, alpha=-sign, beta=0)
+    _product_into(V, right, T, alpha=-1, beta=0)
+    _product_into(P, right, W, alpha=-1, beta=1)
+
+
+def _two_less(L: Tensor) -> Tensor:
+    """Return 2I - (L - L^H)."""
+    return add_to_diagonal(L.mH.clone(memory_format=torch.contiguous_format).sub_(L), 2)
+
+
+def _product_into(
+    C: Tensor, A: Tensor, B: Tensor, *, alpha: float, beta: float
+) -> None:
+    """Add a multiple of A B to C itself."""
+    product = torch.addmm if C.ndim == 2 else torch.baddbmm
+    product(C, A, B, alpha=alpha, beta=beta, out=C)
 
 
 def _by_halves(S: Tensor, leaf: int) -> Tensor:
