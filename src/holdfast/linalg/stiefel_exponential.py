@@ -16,12 +16,15 @@ Note [The small exponential]
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ..errors import InvalidTensorError
 from .cayley import cayley_signs
+from .closed_form import Tensors, closed_form
 from .exponential import (
     matrix_exponential,
     skew_exponential,
@@ -40,6 +43,34 @@ _STEPS = 200
 # From so many rows for each column on, a general exponential of size 2k in double
 # precision is cheaper than a skew one of size n, gradients included.
 _THIN = 8
+
+
+class _WideGram:
+    """K^H K in double precision: a long K rounds more than its square.
+
+    Its derivatives take K as it is, so that no wide copy of it is kept.
+    """
+
+    @staticmethod
+    def forward(K: Tensor) -> tuple[Tensor]:
+        wide = double(K)
+        return (wide.mH @ wide,)
+
+    @staticmethod
+    def keep(inputs: tuple[Tensor], outputs: Any) -> Tensors:  # noqa: ANN401
+        return inputs
+
+    @staticmethod
+    def vjp(kept: tuple[Tensor], needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
+        return (kept[0] @ (G + G.mH).to(kept[0].dtype),)
+
+    @staticmethod
+    def jvp(kept: tuple[Tensor], dK: Tensor) -> Tensors:
+        half = double(kept[0]).mH @ double(dK)
+        return (half + half.mH,)
+
+
+_wide_gram = closed_form(_WideGram)
 
 
 def thin_exponential(Omega: Tensor, K: Tensor) -> Tensor:
@@ -117,9 +148,7 @@ def thin_exponential_at(Z: Tensor, base: Tensor) -> Tensor:
 def _small_exponential(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
     """Return F and G/c. See Note [The small exponential]."""
     k = Omega.shape[-1]
-    wide, wide_K = double(Omega), double(K)  # a long K rounds more than its square
-    # not K.mH: torch has no batches of forward derivatives for a conjugated view
-    gram = wide_K.conj_physical().mT @ wide_K
+    wide, gram = double(Omega), _wide_gram(K)
     c = torch.linalg.matrix_norm(gram.detach(), keepdim=True).sqrt().clamp_min(1e-3)
     identity = torch.eye(k, dtype=wide.dtype, device=wide.device)
     upper = torch.cat([wide, -gram / c], -1)
