@@ -172,6 +172,28 @@ def test_large_norms_cost_no_orthogonality_in_single_precision(size, dtype):
     assert float(off) < 3e-6
 
 
+ALIKE = {"a row": (slice(1, None), slice(1)), "a block": (slice(256, None), slice(256))}
+
+
+@pytest.mark.parametrize("size", [3.0, 3.5, 5.5, 8.0, 10.0, 30.0])
+@pytest.mark.parametrize("place", ALIKE)
+def test_equal_entries_are_not_rounded_alike(place, size):
+    L = torch.zeros(512, 512)
+    L[ALIKE[place]] = 1.0
+    A = linalg.lower_skew(L)
+    A *= size / torch.linalg.matrix_norm(A, 2)
+    assert orthogonality(linalg.skew_exponential(A)) < 1e-5
+
+
+def test_negative_control_equal_entries_lose_digits(monkeypatch):
+    L = torch.zeros(512, 512)
+    L[1:, 0] = 5.5 / 511**0.5
+    A = linalg.lower_skew(L)
+    mended = orthogonality(linalg.skew_exponential(A))
+    monkeypatch.setattr(chebyshev, "rounded_alike", lambda D, A: False)
+    assert orthogonality(linalg.skew_exponential(A)) > max(2e-5, 5 * mended)
+
+
 def products(profile):
     kinds = ("aten::mm", "aten::addmm", "aten::addmm_")
     return sum(event.count for event in profile.key_averages() if event.key in kinds)

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from .moments import Moments, bound, higher, moments, within
+from .precision import double
 from .products import accumulate_product, add_product
 from .programs import DOUBLE, FIXED, SINGLE, Plan, Program, Row, Step
 from .tracing import traced
+from .unitarity import repaired, rounded_alike
 
 # The root of the mean squared singular value, in norms, up to which it is tried whether
 # a smaller program will do.
@@ -83,7 +85,10 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     found = higher(known, basis, largest.steps[1].right)
     if _all(within(found, largest.limit)):
         return _run(Plan(largest, 0, equal=True), None, basis)
-    return _run(*_halved(largest, basis, found), basis)
+    squared = _run(*_halved(largest, basis, found), basis)
+    if wide or not rounded_alike(squared.value, A):
+        return squared
+    return squared._replace(value=repaired(double(squared.value)).to(A.dtype))
 
 
 def _promising(known: Moments, program: Program) -> Tensor | bool:
@@ -157,14 +162,8 @@ def _run(plan: Plan, halvings: Tensor | None, basis: list[Tensor]) -> Evaluation
         squared = add_product(D, D, D, beta=2)
         D = squared if plan.equal else _where(halvings, j, squared, D)
     if plan.squarings >= _MANY and D.dtype in (torch.float32, torch.complex64):
-        D = _repaired(D)
+        D = repaired(D)
     return Evaluation(D, plan, halvings, tuple(tensors))
-
-
-def _repaired(D: Tensor) -> Tensor:
-    """Return D such that I + D is unitary to rounding again, by a step of Newton's."""
-    off = add_product(D + D.mH, D.mH, D)  # of (I + D)^H (I + D) from I
-    return add_product(D.sub(off, alpha=0.5), D, off, alpha=-0.5)
 
 
 def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

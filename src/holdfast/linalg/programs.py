@@ -35,7 +35,8 @@ Note [Intervals]
     norm of one. Single precision has no degree 18: its coefficients would round to
     five times the error of degree 12 with a squaring, which costs as much but for one
     product. There each squaring doubles the distance from the unitary matrices, so that
-    after two or more a step of Newton and Schulz follows, of two products.
+    after two or more a step of Newton and Schulz follows, of two products. Where
+    squared errors add up because many entries are equal, it follows in double.
 
 References:
     Bader, Blanes, Casas and Seydaoğlu, An Efficient Algorithm to Compute the
