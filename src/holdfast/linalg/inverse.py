@@ -33,7 +33,7 @@ from torch import Tensor
 
 from .closed_form import closed_form
 from .precision import double
-from .products import add_product, add_to_diagonal, scaled_product
+from .products import add_product, add_to_diagonal, product_into, scaled_product
 from .structure import require_square
 from .tracing import exported_to_onnx, recorded
 
@@ -231,24 +231,16 @@ def _invert_into(S: Tensor, M: Tensor, leaf: int, *, skew: bool = False) -> None
     B, D, sign = (C.mH, _two_less(D), -1) if skew else (S[..., :h, h:], D.clone(), 1)
     _invert_into(S[..., :h, :h], P, leaf, skew=skew)
     left, right = C @ P, P @ B
-    _product_into(D, left, B, alpha=-sign, beta=1)
+    product_into(D, left, B, alpha=-sign, beta=1)
     _invert_into(D, T, leaf)
-    _product_into(W, T, left, alpha=-sign, beta=0)
-    _product_into(V, right, T, alpha=-1, beta=0)
-    _product_into(P, right, W, alpha=-1, beta=1)
+    product_into(W, T, left, alpha=-sign)
+    product_into(V, right, T, alpha=-1)
+    product_into(P, right, W, alpha=-1, beta=1)
 
 
 def _two_less(L: Tensor) -> Tensor:
     """Return 2I - (L - L^H)."""
     return add_to_diagonal(L.mH.clone(memory_format=torch.contiguous_format).sub_(L), 2)
-
-
-def _product_into(
-    C: Tensor, A: Tensor, B: Tensor, *, alpha: float, beta: float
-) -> None:
-    """Add a multiple of A B to C itself."""
-    product = torch.addmm if C.ndim == 2 else torch.baddbmm
-    product(C, A, B, alpha=alpha, beta=beta, out=C)
 
 
 def _by_halves(S: Tensor, leaf: int) -> Tensor:

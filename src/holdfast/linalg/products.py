@@ -59,9 +59,27 @@ def accumulate_product(
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or C.ndim > 3:
         return add_product(C, A, B, alpha=alpha, beta=beta)
-    if C.ndim == 2:
-        return C.addmm_(A, B, alpha=alpha, beta=beta)
-    return C.baddbmm_(A, B, alpha=alpha, beta=beta)
+    product_into(C, A, B, alpha=alpha, beta=beta)
+    return C
+
+
+def product_into(
+    C: Tensor, A: Tensor, B: Tensor, *, alpha: float = 1, beta: float = 0
+) -> None:
+    r"""Write :math:`\beta C + \alpha A B` into C, which may be a part of a tensor.
+
+    Without derivatives, for no more than one batch dimension.
+
+    Example:
+        >>> import torch
+        >>> C = torch.zeros(2, 2)
+        >>> product_into(C[:, :1], torch.ones(2, 1), torch.ones(1, 1))
+        >>> C
+        tensor([[1., 0.],
+                [1., 0.]])
+    """
+    product = C.addmm_ if C.ndim == 2 else C.baddbmm_
+    product(A, B, alpha=alpha, beta=beta)
 
 
 def add_to_diagonal(X: Tensor, values: Tensor | float, alpha: float = 1) -> Tensor:

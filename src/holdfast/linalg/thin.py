@@ -31,9 +31,16 @@ from torch import Tensor
 
 from ..errors import InvalidTensorError
 from .closed_form import Tensors, closed_form
-from .products import accumulate_product, add_product, add_to_diagonal, scaled_product
+from .products import (
+    accumulate_product,
+    add_product,
+    add_to_diagonal,
+    product_into,
+    scaled_product,
+)
 from .resolvent import resolvent, resolvent_gradient, resolvent_tangent
 from .structure import require_square
+from .tracing import recorded, traced
 
 
 def _minus_identity(X: Tensor) -> Tensor:
@@ -55,9 +62,14 @@ def _signed(X: Tensor, signs: Tensor | None) -> Tensor:
 
 def _stacked(K: Tensor, X: Tensor, signs: Tensor | None = None) -> Tensor:
     """Return 2Y - D with K Y below it, for Y = X D, without derivatives."""
-    Y = _signed(X, signs)
-    Q = torch.cat([2 * Y, K @ Y], -2)
-    return add_to_diagonal(Q, 1 if signs is None else signs, alpha=-1)
+    Y, ones = _signed(X, signs), 1 if signs is None else signs
+    if recorded(Y) or Y.ndim > 3:
+        return add_to_diagonal(torch.cat([2 * Y, K @ Y], -2), ones, alpha=-1)
+    Q = Y.new_empty(*Y.shape[:-2], X.shape[-1] + K.shape[-2], X.shape[-1])
+    first, others = _parts(Q)
+    add_to_diagonal(torch.mul(Y, 2, out=first), ones, alpha=-1)
+    product_into(others, K, Y)
+    return Q
 
 
 class _Thin:
@@ -114,12 +126,17 @@ class _ThinLower:
         gR: Tensor | None,
     ) -> Tensors:
         X, signs, R = kept
-        K, (upper, lower) = _parts(X)[1], _parts(G @ _signed(R, signs).mH)
+        K, gX = _parts(X)[1], G @ _signed(R, signs).mH
+        upper, lower = _parts(gX)
         half = resolvent_gradient(R, K, upper, lower, gR)
+        L = (half - half.mH).tril()
         # with gR, the sums may have a batch that the products of G lack
-        add = accumulate_product if gR is None else add_product
-        lower = add(lower, K, half + half.mH, alpha=-0.5)
-        return torch.cat([(half - half.mH).tril(), lower], -2), None
+        if torch.is_grad_enabled() or traced(gX) or gR is not None or gX.ndim > 3:
+            lower = add_product(lower, K, half + half.mH, alpha=-0.5)
+            return torch.cat([L, lower], -2), None
+        product_into(lower, K, half + half.mH, alpha=-0.5, beta=1)
+        upper.copy_(L)
+        return gX, None
 
     @staticmethod
     def jvp(
