@@ -95,8 +95,8 @@ def reflections(X: Tensor, base: Tensor | None = None) -> Tensor:
         H_1 \cdots H_k E = E - V S^{-1} V_1^T.
 
     Without a base, B is the identity. Costs about 4nk² operations, and 6nk² for the
-    gradient; a base costs 2n²k and as much again. On CUDA all is done in double. See Note [Blocks of reflections] in
-    `linalg/reflecting.py`.
+    gradient; a base costs 2n²k and as much again. On CUDA all is done in double. See
+    Note [Blocks of reflections] in `linalg/reflecting.py`.
 
     Shape: ``(*batch, n, k), (*batch, n, n) -> (*batch, n, k)`` for n >= k, real; the
         base may lack leading dimensions.
