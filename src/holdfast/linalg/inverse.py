@@ -123,13 +123,9 @@ def invert_accretive(S: Tensor) -> Tensor:
 
 
 def invert_skew_part(L: Tensor) -> Tensor:
-    r"""Return the inverse of :math:`2 I - (L - L^H)`, without derivatives.
+    """Return the inverse of 2I - (L - L^H) for a lower triangle, without derivatives.
 
-    Args:
-        L: lower triangular, ``(*batch, n, n)``.
-
-    Of a matrix that is not traced, on the CPU: what is above the diagonal of a skew
-    matrix is read from below.
+    Of a matrix that is not traced, on the CPU. What is above is read from below.
     """
     leaf, M = _leaf(L), torch.empty_like(L)
     _invert_into(L, M, leaf, skew=True)
