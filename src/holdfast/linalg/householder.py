@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .closed_form import Tensors, closed_form
+from .orthonormal import polish
 from .precision import double, full_precision
 from .products import add_to_diagonal
 from .reflecting import (
@@ -39,8 +40,12 @@ class _Reflections:
         V = add_to_diagonal(V, 1)
         if not parallel(V):
             return _by_blocks(V, base)
-        wide = _by_blocks(double(V), None if base is None else double(base))
-        return tuple(X.to(V.dtype) for X in wide)
+        if V.dtype == torch.float32:
+            wide = _by_blocks(double(V), None if base is None else double(base))
+            return tuple(X.to(V.dtype) for X in wide)
+        Q, *others = _by_blocks(V, base)
+        Q = polish(Q if base is None else _by_blocks(V, None)[0], 1)
+        return Q if base is None else base @ Q, *others
 
     @staticmethod
     def keep(inputs: tuple[Tensor, Tensor | None], outputs: Any) -> Tensors:  # noqa: ANN401

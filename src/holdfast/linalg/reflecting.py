@@ -27,8 +27,8 @@ Note [The triangle]
     diagonal, one by one. So the squares below the diagonal are summed first.
 
     What single precision rounds after that is multiplied too. So it is looked for
-    nearly parallel vectors: if there are many, all is done in double, and so it is on
-    CUDA, where nobody may look.
+    nearly parallel vectors: if there are many, all is done in double, or the value is
+    polished where it is double already. So it is on CUDA, where nobody may look.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def parallel(V: Tensor) -> bool:
     See Note [The triangle]. For vectors of length one, the mean sum of the squares of a
     column of the Gram matrix is that of its products with vectors of signs.
     """
-    if V.dtype != torch.float32 or V.device.type not in ("cpu", "cuda") or recorded(V):
+    if V.device.type not in ("cpu", "cuda") or recorded(V):
         return False
     if V.is_cuda:  # where nobody may look
         return True
