@@ -340,3 +340,113 @@ def test_s2_the_plain_spelling_leaves_with_the_parametrization():
     with pytest.raises(RuntimeError, match="weight_g"):
         layer.load_state_dict(old)
     assert parametrize.is_parametrized(layer) is False
+
+
+# ---- What we copy, torch would have copied
+
+
+def _dropped(name):
+    return lambda state: state.pop(name)
+
+
+ODD_STATES = {
+    "as it is": lambda state: None,
+    "a missing original": _dropped("parametrizations.weight.original1"),
+    "a missing bias": _dropped("bias"),
+    "no map below": lambda s: s.update({"parametrizations.weight.7.x": torch.ones(1)}),
+    "no chain below": lambda s: s.update({"parametrizations.other.original": 1}),
+    "an unexpected original": lambda s: s.update(
+        {"parametrizations.weight.original2": torch.ones(1)}
+    ),
+    "an unexpected name": lambda s: s.update({"wieght": torch.ones(1)}),
+    "a state of its own": lambda s: s.update({"_extra_state": 1}),
+    "another dtype": lambda s: s.update(bias=s["bias"].double()),
+    "another shape": lambda s: s.update(bias=torch.ones(4)),
+    "a number": lambda s: s.update(bias=1.0),
+    "nothing at all": lambda s: s.clear(),
+    "a plain weight": lambda s: (
+        s.clear(),
+        s.update(weight=torch.full((3, 2), 2.0), bias=torch.ones(3)),
+    ),
+}
+
+
+def outcome(layer, state):
+    """Return what loading says, and what is there then."""
+    try:
+        said = tuple(map(tuple, layer.load_state_dict(state)))
+    except RuntimeError as error:
+        said = str(error)
+    return said, layer.state_dict()
+
+
+@pytest.mark.parametrize("odd", ODD_STATES)
+def test_s1_copying_by_ourselves_is_what_torch_does(odd, monkeypatch):
+    layer = holdfast.weight_norm(nn.Linear(2, 3))
+    twin = copy.deepcopy(layer)
+    state = copy.deepcopy(holdfast.weight_norm(nn.Linear(2, 3)).state_dict())
+    ODD_STATES[odd](state)
+    said, found = outcome(layer, state)
+    for place in ("classes", "epoch"):
+        name = f"holdfast.core.{place}.filled"
+        monkeypatch.setattr(name, lambda *_: False)
+    monkeypatch.setattr("holdfast.core.loading._written", lambda *_: False)
+    assert (said, [*found]) == ((told := outcome(twin, state))[0], [*told[1]])
+    assert all(torch.equal(found[key], told[1][key]) for key in found)
+
+
+def test_s1_only_what_torch_would_report_is_left_to_it(monkeypatch):
+    """Negative control: the states above do tell the two ways apart."""
+    monkeypatch.setattr("holdfast.core.epoch.filled", lambda *_: True)
+    layer = holdfast.weight_norm(nn.Linear(2, 3))
+    state = copy.deepcopy(layer.state_dict())
+    ODD_STATES["a missing original"](state)
+    assert layer.load_state_dict(state) == ([], [])
+
+
+def test_s1_hooks_on_a_chain_see_and_change_what_is_loaded():
+    layer, seen = holdfast.weight_norm(nn.Linear(2, 3)), []
+    chain = layer.parametrizations.weight
+
+    def doubled(_, state, prefix, *__):
+        seen.append(prefix)
+        state[f"{prefix}original0"] = 2 * state[f"{prefix}original0"]
+
+    chain.register_load_state_dict_pre_hook(doubled)
+    W = torch.randn(3, 2)
+    layer.load_state_dict({"weight": W, "bias": torch.ones(3)})
+    assert seen == ["parametrizations.weight."]
+    same(layer.weight, 2 * W)
+
+
+class WithState(nn.Linear):
+    note = None
+
+    def get_extra_state(self):
+        return self.note
+
+    def set_extra_state(self, state):
+        self.note = state
+
+
+def test_s1_a_modules_extra_state_is_loaded():
+    layer, other = (holdfast.weight_norm(WithState(2, 3)) for _ in range(2))
+    other.note = "noted"
+    layer.load_state_dict(other.state_dict())
+    assert layer.note == "noted"
+    with pytest.raises(RuntimeError, match="Missing key.*_extra_state"):
+        layer.load_state_dict({"weight": torch.ones(3, 2), "bias": torch.ones(3)})
+
+
+def test_s1_a_plain_weight_loads_bit_for_bit():
+    layer = holdfast.weight_norm(nn.Linear(64, 64))
+    state = {"weight": torch.randn(64, 64), "bias": torch.ones(64)}
+    layer.load_state_dict(state)
+    assert torch.equal(layer.weight, state["weight"])
+    state["weight"][3] = 0
+    layer.load_state_dict(state)
+    same(layer.weight, state["weight"])
+    assert not layer.weight[3].any(), "zeros keep a direction, and length 0"
+    state["weight"][5, 5] = torch.nan
+    layer.load_state_dict(state)
+    assert layer.weight[5].isnan().all(), "as torch loads it"

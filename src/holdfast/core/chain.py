@@ -165,9 +165,13 @@ class ParametrizationList(EpochList):
 
     def originals(self) -> tuple[Tensor, ...]:
         """Return the free tensors."""
+        return tuple([self._original(name) for name in self.names()])
+
+    def names(self) -> list[str]:
+        """Return what the free tensors are called."""
         if self.is_tensor:
-            return (self._original("original"),)
-        return tuple(self._original(f"original{i}") for i in range(self.ntensors))
+            return ["original"]
+        return [f"original{i}" for i in range(self.ntensors)]
 
     def first_original(self) -> Tensor:
         """Return the first of the free tensors."""

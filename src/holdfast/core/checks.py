@@ -182,8 +182,10 @@ def check_image(
 
 def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> None:
     """Refuse a right inverse that has turned finite entries into others (A4)."""
-    others = [t for t in as_tuple(new) if t is not value]  # which is looked at last
-    if not all(map(is_finite, others)) and is_finite(value):
+    for tensor in as_tuple(new):
+        # the value itself is looked at last, where there is something to explain
+        if tensor is value or is_finite(tensor) or not is_finite(value):
+            continue
         raise NonFiniteError(
             f"`{where()}`: the right inverse of `{type(map_).__name__}` gave NaN or "
             f"infinity for {describe(value)} of finite entries. Assign a value that "
@@ -244,6 +246,6 @@ def is_finite(tensor: object) -> bool:
 
 def as_tuple(new: Any) -> tuple[Any, ...]:
     """Return one original or several as a tuple."""
-    if isinstance(new, Tensor):
-        return (new,)
+    if type(new) is tuple:  # asking for a sequence takes longer
+        return new
     return tuple(new) if isinstance(new, Sequence) else (new,)

@@ -26,6 +26,7 @@ from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
 from .embedding import looking_up
+from .filling import filled
 from .leaves import bring_home
 from .loading import respell
 from .once import reading_once
@@ -183,7 +184,7 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
     return cls
 
 
-def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
+def _methods_of(cls: type[nn.Module]) -> dict[str, Callable[..., Any]]:
     """Return the methods of ``nn.Module`` that a shared class has to extend."""
     managed = names_of(cls)
     plain = cls.__getattr__ is nn.Module.__getattr__
@@ -209,18 +210,25 @@ def _methods_of(cls: type) -> dict[str, Callable[..., Any]]:
             _drop_memos(self, name)
             super(cls, self).__setattr__(name, value)
 
-    def load(self: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        bring_home()
-        assign = rest[0].get("assign_to_params_buffers", False)
-        respell(self, state, prefix, assign=assign, errors=rest[-1])
-        cast("Any", super(cls, self))._load_from_state_dict(state, prefix, *rest)
-
     return {
         "__getattr__": get_other,
         "__setattr__": set_,
         "__delattr__": _deletion(cls),
-        "_load_from_state_dict": load,
+        "_load_from_state_dict": _loading(cls),
     }
+
+
+def _loading(cls: type[nn.Module]) -> Callable[..., None]:
+    ordinary = cls._load_from_state_dict is nn.Module._load_from_state_dict
+
+    def load(self: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        bring_home()
+        assign = rest[0].get("assign_to_params_buffers", False)
+        respell(self, state, prefix, assign=assign, errors=rest[-1])
+        if not (ordinary and filled(self, state, prefix, rest[0])):
+            cast("Any", super(cls, self))._load_from_state_dict(state, prefix, *rest)
+
+    return load
 
 
 def _deletion(cls: type) -> Callable[..., None]:

@@ -16,6 +16,7 @@ from weakref import ReferenceType
 
 from torch import nn
 
+from .filling import filled
 from .torch_state import is_traced
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class EpochList(nn.ModuleList):
 
     def _load_from_state_dict(self, *args: Any) -> None:
         self.forget()
-        super()._load_from_state_dict(*args)
+        if not filled(self, *args[:3]):
+            super()._load_from_state_dict(*args)
         if not args[-1]:  # the errors so far
             self.__dict__["_emptied"] = False
 

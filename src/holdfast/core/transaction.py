@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,17 @@ class Snapshot:
 
     def __enter__(self) -> None:
         """Copy what may move: attributes, registries and tensors."""
-        self._attributes = [dict(part.__dict__) for part in self._parts]
-        self._registries: list[tuple[dict[str, Any], dict[str, Any]]] = [
-            (cast("Any", registry), dict(registry))
-            for part in self._parts
-            for registry in (part._parameters, part._buffers, part._modules)
-        ]
-        self._tensors = [
-            (tensor, tensor.detach().clone())
-            for _, registry in self._registries
-            for tensor in registry.values()
-            if isinstance(tensor, Tensor)
-        ]
+        self._attributes: list[dict[str, Any]] = []
+        self._registries: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._tensors: list[tuple[Tensor, Tensor]] = []
+        for part in self._parts:
+            self._attributes.append(part.__dict__.copy())
+            registries: Any = part._parameters, part._buffers, part._modules
+            for registry in registries:
+                self._registries.append((registry, registry.copy()))
+                for tensor in registry.values():
+                    if isinstance(tensor, Tensor):
+                        self._tensors.append((tensor, tensor.detach().clone()))
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Put everything back if the block failed."""

@@ -54,9 +54,33 @@ def norm_except(V: Tensor, dim: int | None) -> Tensor:
         tensor([[5.],
                 [0.]])
     """
+    norm = usual_norms(V, dim)
+    if norm is not None:
+        return norm
     like = V.real.new_zeros(()).expand(_shape_of_norms(V.shape, dim))
     norm = _norm(V, like)
     return norm.reshape(()) if dim is None else norm
+
+
+def usual_norms(V: Tensor, dim: int | None) -> Tensor | None:
+    """Return the norms over all dimensions but ``dim`` where a kernel is good for them.
+
+    They are positive, finite, and those that `rescale` divides by. It is quicker than
+    `norm_except`, and returns ``None`` where that is needed: for derivatives, for
+    zeros, for layouts that the kernel does not take.
+
+    Example:
+        >>> import torch
+        >>> usual_norms(torch.tensor([[3.0, 4.0]]), 0)
+        tensor([[5.]])
+        >>> usual_norms(torch.tensor([[0.0, 0.0]]), 0)
+    """
+    if not V.is_cpu or (V.requires_grad and torch.is_grad_enabled()) or dual():
+        return None
+    found = checked(V, torch.ones(_shape_of_norms(V.shape, dim), dtype=V.dtype))
+    if found is None:
+        return None
+    return found[1].reshape(()) if dim is None else found[1]
 
 
 def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..linalg.matricization import matricize
-from ..linalg.norms import axis, divide, norm_except, rescale
+from ..linalg.norms import axis, divide, norm_except, rescale, usual_norms
 from ..linalg.power import power_iteration, rayleigh
 from ..linalg.precision import full_precision
 from ..linalg.singular_values import largest_singular_value
@@ -76,8 +76,8 @@ class WeightNorm(Parametrization):
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return lengths and directions."""
-        self.bind(weight)
-        return self._polar(weight)
+        length = usual_norms(weight, self.dim)
+        return self._polar(weight) if length is None else (length, weight)
 
     @full_precision
     def _polar(self, weight: Tensor) -> tuple[Tensor, Tensor]:
