@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -22,6 +23,7 @@ from torch.nn.utils import parametrizations
 import holdfast
 from holdfast import maps
 from holdfast.errors import CheckpointError
+from holdfast.model import stored as stored_module
 from holdfast.model.restoring import stored_chains
 from holdfast.model.workplace import Workplace
 from support import state_of
@@ -532,18 +534,18 @@ def test_two_saves_at_a_time_leave_one_of_them_whole(path, monkeypatch):
         target=lambda: holdfast.save(models[1], path, max_shard_size=64)
     )
     waits, ended = threading.Event(), threading.Event()
-    put = Workplace.put
+    alone = Workplace.alone
 
-    def put_in_turn(place, target, write):
-        if target.suffix == ".json" and threading.current_thread() is second:
+    def alone_in_turn(place):
+        if threading.current_thread() is second:
             waits.set()
             assert ended.wait(60)
-        elif target.suffix == ".json":
+        else:
             second.start()
             assert waits.wait(60)
-        put(place, target, write)
+        return alone(place)
 
-    monkeypatch.setattr(Workplace, "put", put_in_turn)
+    monkeypatch.setattr(Workplace, "alone", alone_in_turn)
     holdfast.save(models[0], path, max_shard_size=64)
     ended.set()
     second.join()
@@ -552,6 +554,132 @@ def test_two_saves_at_a_time_leave_one_of_them_whole(path, monkeypatch):
     assert torch.equal(loaded.weight, models[1].weight)
     named = {*json.loads(index.read_text())["weight_map"].values(), index.name}
     assert {file.name for file in path.parent.iterdir()} == named
+
+
+SAVER = """
+import sys, torch, holdfast
+path, size = sys.argv[1:]
+model = torch.nn.Linear(4, 4)
+for step in range(60):
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, float(step))
+    holdfast.save(model, path, max_shard_size=None if size == "all" else int(size))
+    if not step:
+        print("ready", flush=True)
+"""
+
+
+def saving(path, size, stack):
+    command = [sys.executable, "-c", SAVER, str(path), size]
+    process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_one_file_and_several_saved_at_a_time_leave_a_whole_checkpoint(path):
+    """And a load meanwhile has one of them: it reads an index again that is renewed."""
+    pytest.importorskip("fcntl")
+    with contextlib.ExitStack() as stack:
+        savers = [saving(path, size, stack) for size in ("all", "64")]
+        loads = 0
+        while any(saver.poll() is None for saver in savers):
+            layer = holdfast.load(path, nn.Linear(4, 4))
+            assert len({*layer.weight.flatten().tolist(), *layer.bias.tolist()}) == 1
+            loads += 1
+        assert [saver.wait(60) for saver in savers] == [0, 0]
+    assert loads > 1
+    assert (holdfast.load(path, nn.Linear(4, 4)).weight == 59).all()
+
+
+def test_the_moment_that_counts_is_of_one_save_alone(path, monkeypatch):
+    """Negative control: else an index goes with one save, a file with another."""
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    unlink = Path.unlink
+
+    def between(file, **arguments):
+        if file.suffix == ".json":
+            monkeypatch.setattr(Path, "unlink", unlink)
+            holdfast.save(second, path, max_shard_size=64)
+        unlink(file, **arguments)
+
+    monkeypatch.setattr(Path, "unlink", between)
+    monkeypatch.setattr(Workplace, "alone", lambda _: contextlib.nullcontext())
+    holdfast.save(first, path)
+    with pytest.raises(CheckpointError, match="There is no file"):
+        holdfast.load(path, nn.Linear(4, 4))
+
+
+def saved_over(path, monkeypatch, times):
+    """Let another save come between reading an index and opening what it names."""
+    read, left = stored_module.read_index, [times]
+
+    def read_and_be_late(index):
+        found = read(index)
+        if left[0]:
+            left[0] -= 1
+            holdfast.save(nn.Linear(4, 4), path, max_shard_size=64)
+        return found
+
+    monkeypatch.setattr(stored_module, "read_index", read_and_be_late)
+
+
+def test_an_index_that_is_saved_over_is_read_again(path, monkeypatch):
+    model = nn.Linear(4, 4)
+    holdfast.save(model, path, max_shard_size=64)
+    saved_over(path, monkeypatch, 1)
+    loaded = holdfast.load(path, nn.Linear(4, 4))
+    assert not torch.equal(loaded.weight, model.weight)
+    saved_over(path, monkeypatch, 1000)
+    with pytest.raises(CheckpointError, match="saved over 10 times.*no save runs"):
+        holdfast.load(path, nn.Linear(4, 4))
+
+
+def test_a_lost_shard_is_named_with_its_index(path):
+    shard, *_ = holdfast.save(nn.Linear(4, 4), path, max_shard_size=64)
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=rf"{shard.name}, which .*names"):
+        holdfast.load(path, nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize("shards", [None, 64])
+def test_a_link_is_followed_as_by_torch(path, shards):
+    place = path.parent / "elsewhere"
+    place.mkdir()
+    target = place / "step-100.safetensors"
+    for exists in (False, True):
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+        model = holdfast.weight_norm(nn.Linear(4, 4))
+        files = holdfast.save(model, path, max_shard_size=shards)
+        assert target.exists() is (shards is None), exists
+        assert {*place.iterdir()} == {*files}
+        assert {*path.parent.iterdir()} == {place, path}
+        assert path.is_symlink()
+        for name in (path, target):
+            assert equal(holdfast.load(name, nn.Linear(4, 4)).state_dict(), bits(model))
+
+
+def test_an_index_that_is_a_link_names_files_beside_the_link(path):
+    """As in the caches of hubs, where every file is a link to one named by its hash."""
+    model = nn.Linear(4, 4)
+    *shards, index = holdfast.save(model, path, max_shard_size=64)
+    blobs, snapshot = path.parent / "blobs", path.parent / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    for i, file in enumerate([*shards, index]):
+        file.replace(blobs / str(i))
+        (snapshot / file.name).symlink_to(blobs / str(i))
+    for name in (path.name, index.name):
+        loaded = holdfast.load(snapshot / name, nn.Linear(4, 4))
+        assert torch.equal(loaded.weight, model.weight)
+
+
+def test_a_link_to_itself_is_refused(path):
+    path.symlink_to(path)
+    for call in (holdfast.save, lambda m, p: holdfast.load(p, m)):
+        with pytest.raises(CheckpointError, match="link"):
+            call(nn.Linear(4, 4), path)
 
 
 def test_a_failed_write_leaves_the_old_file(path, monkeypatch):

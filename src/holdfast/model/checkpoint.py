@@ -23,7 +23,8 @@ from .allowance import allowance
 from .header import VERSION, ChainData, described, read_header
 from .rollback import undone_as_a_whole
 from .rules import specs
-from .storage import Stored, bytes_of, stored, unshared, write_tensors
+from .storage import bytes_of, unshared, write_tensors
+from .stored import Stored, stored
 
 _WHOLE = " Load `holdfast.plain_state_dict(model)` into a copy that is not sharded."
 

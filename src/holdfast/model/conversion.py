@@ -28,7 +28,8 @@ from ..maps.orthogonal import Orthogonal
 from .allowance import allowance
 from .header import VERSION, described, read_header
 from .showing import in_one_line
-from .storage import index_of, stored, unshared, write_tensors
+from .storage import unshared, write_tensors
+from .stored import index_of, stored
 from .workplace import write_whole
 
 Spelling = Literal["plain", "torch", "holdfast", "legacy"]

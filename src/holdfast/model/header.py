@@ -13,7 +13,7 @@ from ..core.parametrization import Parametrization
 from ..errors import CheckpointError, HoldfastError
 from ..maps.specs import from_spec
 from .rules import specs
-from .storage import Stored
+from .stored import Stored
 
 VERSION = 1
 _POLICIES = (None, "error", "warn", "project")

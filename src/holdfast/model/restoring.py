@@ -16,7 +16,7 @@ from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
 from .conversion import Found, evaluated
 from .header import ChainData, read_header
-from .storage import Stored, stored
+from .stored import Stored, stored
 
 
 @dataclass(frozen=True)

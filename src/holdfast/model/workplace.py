@@ -30,12 +30,28 @@ class Workplace:
 
     def put(self, path: Path, write: Callable[[Path], object]) -> None:
         """Write a file here, flush it, and put it in its place in one step."""
+        part = self.prepare(path, write)
+        place(part, path)
+
+    def prepare(self, path: Path, write: Callable[[Path], object]) -> Path:
+        """Write a file here and flush it; `place` puts it where it belongs."""
         part = self._folder / path.name
         write(part)
         _flush(part)
-        part.replace(path)
-        with contextlib.suppress(OSError):  # a system that opens no folders
-            _flush(path.parent)
+        return part
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Let no other save to this folder change what counts there.
+
+        It is for a moment: what takes time, writing, is done before.
+        """
+        lock = _locked(self._target.parent, wait=True)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     def shards(self) -> list[Path]:
         """Return the shards of this target, and none while another save runs.
@@ -75,8 +91,24 @@ def workplace(target: Path) -> Generator[Workplace]:
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file elsewhere, flush it, and put it in its place."""
-    with workplace(path) as place:
-        place.put(path, write)
+    path = followed(path)
+    with workplace(path) as work:
+        work.put(path, write)
+
+
+def place(part: Path, path: Path) -> None:
+    """Put a file that is written in its place, in one step."""
+    part.replace(path)
+    with contextlib.suppress(OSError):  # a system that opens no folders
+        _flush(path.parent)
+
+
+def followed(path: Path) -> Path:
+    """Return what a link stands for, as when a file is opened to be written."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is a link that leads nowhere: {error}") from None
 
 
 def _make(target: Path) -> tuple[Path, int | None]:
