@@ -261,6 +261,15 @@ HEADERS = {
     "an unknown module": (with_chain(tensor="9.weight"), "has no `9.weight`"),
     "an unknown tensor": (with_chain(tensor="0.wieght"), "0.wieght.*Did you mean"),
     "a property": (with_chain(tensor="0.__class__"), "0.__class__"),
+    "joins of nothing": (lambda h: h.update(joined=7), "joins no tensors"),
+    "a call in the place of a name": (
+        lambda h: h.update(joined={"0.both": [0, ["x'], print(1), ['"]]}),
+        "`0.both` joins no tensors",
+    ),
+    "a join that is not there": (
+        lambda h: h.update(joined={"0.both": [0, ["x", "y"]]}),
+        r"holdfast.join\(model.get_submodule\('0'\), \['x', 'y'\], 'both', dim=0\)",
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 
 import holdfast
 from holdfast import errors, maps
+from holdfast.errors import CheckpointError
 from support import Sine, Wave, evaluations, state_of
 
 NAMES = ["weight_ih_l0", "weight_hh_l0"]
@@ -301,6 +303,39 @@ def test_C9_a_joined_model_compiles():
     holdfast.weight_norm(module, "qkv")
     compiled = torch.compile(module, backend="eager", fullgraph=True)
     assert_close(compiled(x), module(x))
+
+
+@pytest.mark.parametrize("parametrized", [False, True])
+def test_a_file_of_a_joined_model_says_how_to_join_the_one_that_loads_it(
+    parametrized, tmp_path
+):
+    def make():
+        return nn.Sequential(nn.RNN(3, 3))
+
+    model, path = make(), tmp_path / "m.safetensors"
+    holdfast.join(model[0], NAMES, "both", dim=1)
+    if parametrized:
+        holdfast.weight_norm(model[0], "both")
+    holdfast.save(model, path)
+    with pytest.raises(CheckpointError, match="`0.both` is several") as caught:
+        holdfast.load(path, make)
+    (call,) = re.findall("`(holdfast.join.*)`", str(caught.value))
+    other = make()
+    holdfast.join(other[0], NAMES, "both", dim=0)
+    with pytest.raises(CheckpointError, match="or otherwise, in the model"):
+        holdfast.load(path, other)
+    other = make()
+    eval(call, {"holdfast": holdfast, "model": other})  # what a user would copy
+    holdfast.load(path, other)
+    assert torch.equal(other[0].weight_hh_l0, model[0].weight_hh_l0)
+
+
+def test_a_file_with_the_parts_goes_into_a_joined_model(tmp_path):
+    model, other = nn.RNN(3, 3), nn.RNN(3, 3)
+    holdfast.save(model, tmp_path / "m.safetensors")
+    holdfast.join(other, ["weight_ih_l0", "weight_hh_l0"], "both", dim=1)
+    holdfast.load(tmp_path / "m.safetensors", other)
+    assert torch.equal(other.weight_hh_l0, model.weight_hh_l0)
 
 
 def test_save_and_load_take_a_model_that_is_joined_in_the_same_way(tmp_path):

@@ -20,7 +20,7 @@ from ..core.registration import prepare
 from ..core.sharded import is_sharded
 from ..errors import CheckpointError, HoldfastError, did_you_mean
 from .allowance import allowance
-from .header import VERSION, ChainData, described, read_header
+from .header import VERSION, ChainData, Joined, described, joined_in, read_header
 from .rollback import undone_as_a_whole
 from .rules import specs
 from .storage import bytes_of, unshared, write_tensors
@@ -84,6 +84,7 @@ def save(
     chains = [described(site, path_) for path_, site in _chains(model).items()]
     tensors, tied = unshared(state)
     header = {"version": VERSION, "chains": chains, "tied": tied}
+    header |= {"joined": joined_in(model)}
     return write_tensors(Path(path), tensors, json.dumps(header), limit)
 
 
@@ -138,7 +139,9 @@ def load(
     made = model() if callable(model) and not isinstance(model, nn.Module) else model
     check_module(made, "load")
     with stored(Path(path)) as file, torch.random.fork_rng(devices=[]):
-        chains, tied = read_header(file, tuple(also))
+        header = read_header(file, tuple(also))
+        chains, tied = header.chains, header.tied
+        _check_joined(file, made, header.joined)
         new = [_prepared(file, made, chain) for chain in chains]
         _check_no_others(file, made, {chain.path for chain in chains})
         state = {key: file.tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -263,6 +266,20 @@ def _fill(file: Stored, chain: ChainData) -> None:
             if own + key in keys and file.shape(own + key) == tuple(tensor.shape):
                 with torch.no_grad():
                     tensor.copy_(file.tensor(own + key))
+
+
+def _check_joined(file: Stored, model: nn.Module, joined: Joined) -> None:
+    """Refuse a model whose tensors are not joined as those in the file are."""
+    present = joined_in(model)
+    for path, (dim, names) in joined.items():
+        if present.get(path) != (dim, names):
+            prefix, _, name = path.rpartition(".")
+            module = f"model.get_submodule({prefix!r})" if prefix else "model"
+            raise CheckpointError(
+                f"{file.path}: `{path:.200}` is several tensors as one in the file, "
+                "and not, or otherwise, in the model. Join them before you load: "
+                f"`holdfast.join({module}, {names}, {name!r}, dim={dim})`."
+            )
 
 
 def _check_no_others(file: Stored, model: nn.Module, paths: set[str]) -> None:

@@ -298,8 +298,8 @@ def _read(
         state = {key: file.tensor(key) for key in sorted(file.keys())}
         if file.header is None:
             return state, {}, {}
-        chains, tied = read_header(file, ())
-        return state, {chain.path: chain.maps for chain in chains}, tied
+        header = read_header(file, ())
+        return state, {chain.path: chain.maps for chain in header.chains}, header.tied
 
 
 def _is_torchs(path: Path) -> bool:

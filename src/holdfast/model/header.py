@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from ..core.joints import joints_of
 from ..core.parametrization import Parametrization
 from ..errors import CheckpointError, HoldfastError
 from ..maps.specs import from_spec
@@ -39,10 +40,38 @@ def described(chain: nn.ModuleList, path: str) -> dict[str, object]:
     return {"tensor": path, "maps": maps, "unsafe": unsafe, "outside": outside}
 
 
-def read_header(
-    file: Stored, also: tuple[type[Parametrization], ...]
-) -> tuple[list[ChainData], dict[str, str]]:
-    """Return the chains that a header describes, and the names of tied tensors."""
+Joined = dict[str, tuple[int, list[str]]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of a model.
+
+    Attributes:
+        chains: what parametrizes it.
+        tied: which tensors are the same as another one.
+        joined: along which dimension a tensor joins which others, by its path.
+    """
+
+    chains: list[ChainData]
+    tied: dict[str, str]
+    joined: Joined
+
+
+def joined_in(model: nn.Module) -> Joined:
+    """Return which tensors of a model are several as one."""
+    return {
+        f"{prefix}{prefix and '.'}{joint.name}": (
+            joint.dim,
+            [name for name, _ in joint.parts],
+        )
+        for prefix, module in model.named_modules()
+        for joint in joints_of(type(module))
+    }
+
+
+def read_header(file: Stored, also: tuple[type[Parametrization], ...]) -> Header:
+    """Return what a header says: the chains, and which tensors belong together."""
     if file.header is None:
         raise CheckpointError(
             f"{file.path} was not written by `holdfast.save`: its header has no specs. "
@@ -68,7 +97,22 @@ def read_header(
     read = [_chain_of_data(file, data, also) for data in chains]
     if len({chain.path for chain in read}) < len(read):
         raise CheckpointError(f"{file.path}: the header describes a tensor twice.")
-    return read, tied
+    return Header(read, tied, _joined_of_data(file, header.get("joined", {})))
+
+
+def _joined_of_data(file: Stored, data: Any) -> Joined:  # noqa: ANN401
+    """Read which tensors are several as one, which older files do not say."""
+    joined: Joined = {}
+    for path, entry in data.items() if isinstance(data, dict) else [("", data)]:
+        dim, names = entry if isinstance(entry, list) and len(entry) == 2 else (0, None)
+        if (
+            not isinstance(dim, int)
+            or not isinstance(names, list)
+            or not all(isinstance(name, str) and name.isidentifier() for name in names)
+        ):
+            raise CheckpointError(f"{file.path}: `{path:.200}` joins no tensors.")
+        joined[path] = dim, names
+    return joined
 
 
 def _chain_of_data(

@@ -73,12 +73,12 @@ def stored_chains(
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(stored(path))
-        chains, tied = read_header(file, tuple(also))
-        keys = {**{key: key for key in file.keys()}, **tied}  # noqa: SIM118
-        inside = _inside([chain.path for chain in chains], keys)
+        header = read_header(file, tuple(also))
+        keys = {**{key: key for key in file.keys()}, **header.tied}  # noqa: SIM118
+        inside = _inside([chain.path for chain in header.chains], keys)
         yield [
             StoredChain(chain.path, file, chain, inside[chain.path])
-            for chain in sorted(chains, key=lambda chain: _natural(chain.path))
+            for chain in sorted(header.chains, key=lambda chain: _natural(chain.path))
         ]
 
 
