@@ -24,6 +24,7 @@ import holdfast
 from holdfast import maps
 from holdfast.errors import CheckpointError
 from holdfast.model import stored as stored_module
+from holdfast.model.conversion import convert_file
 from holdfast.model.restoring import stored_chains
 from holdfast.model.workplace import Workplace
 from support import state_of
@@ -204,6 +205,48 @@ def test_what_cannot_be_saved_is_named(path):
     with pytest.raises(CheckpointError, match=r"Cannot write .*/no/"):
         holdfast.save(nn.Linear(2, 2), path.parent / "no" / path.name)
     assert not [*path.parent.iterdir()]
+
+
+@pytest.mark.parametrize("bad", [True, None, 3, nn.Linear(1, 1)], ids=repr)
+def test_what_is_no_path_is_refused_by_the_name_of_the_function(bad, path):
+    model = nn.Linear(2, 2)
+    holdfast.save(model, path)
+    calls = {
+        "save": lambda: holdfast.save(model, bad),
+        "load": lambda: holdfast.load(bad, model),
+        "convert": lambda: convert_file(bad, path, "plain"),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"`{name}` takes the path of a file. Got"):
+            call()
+    with pytest.raises(TypeError, match="`convert` takes the path"):
+        convert_file(path, bad, "plain")
+
+
+@pytest.mark.parametrize("bad", ["", ".", b"model.safetensors", "/"])
+def test_what_names_no_file_is_refused(bad, path):
+    model = nn.Linear(2, 2)
+    expected = TypeError if isinstance(bad, bytes) else CheckpointError
+    for call in (
+        lambda: holdfast.save(model, bad),
+        lambda: holdfast.load(bad, model),
+        lambda: convert_file(path, bad, "plain"),
+    ):
+        with pytest.raises(expected, match="path of a file. Got"):
+            call()
+    with pytest.raises(CheckpointError, match="is a folder. Name the file"):
+        holdfast.load(path.parent, model)
+    with pytest.raises(CheckpointError, match="plain, torch, holdfast, legacy. Got"):
+        convert_file(path, path.with_name("other.safetensors"), "roman")
+
+
+@pytest.mark.parametrize(
+    "size", [True, [1], 0, -1, "5", "x GB", float("nan")], ids=repr
+)
+def test_what_is_no_size_of_a_shard_is_refused(size, path):
+    with pytest.raises(CheckpointError, match="Expected max_shard_size as bytes"):
+        holdfast.save(nn.Linear(2, 2), path, max_shard_size=size)
+    assert not path.exists()
 
 
 def test_a_missing_package_is_named(path, monkeypatch):

@@ -25,6 +25,7 @@ from .rollback import undone_as_a_whole
 from .rules import specs
 from .storage import bytes_of, unshared, write_tensors
 from .stored import Stored, stored
+from .workplace import file_at
 
 _WHOLE = " Load `holdfast.plain_state_dict(model)` into a copy that is not sharded."
 
@@ -66,7 +67,7 @@ def save(
         True
     """
     check_module(model, "save")
-    limit = bytes_of(max_shard_size)
+    limit, path = bytes_of(max_shard_size), file_at(path, "save")
     state = model.state_dict()
     for key, value in state.items():
         if (
@@ -85,7 +86,7 @@ def save(
     tensors, tied = unshared(state)
     header = {"version": VERSION, "chains": chains, "tied": tied}
     header |= {"joined": joined_in(model)}
-    return write_tensors(Path(path), tensors, json.dumps(header), limit)
+    return write_tensors(path, tensors, json.dumps(header), limit)
 
 
 def _chains(model: nn.Module) -> dict[str, nn.ModuleList]:
@@ -138,7 +139,7 @@ def load(
     """
     made = model() if callable(model) and not isinstance(model, nn.Module) else model
     check_module(made, "load")
-    with stored(Path(path)) as file, torch.random.fork_rng(devices=[]):
+    with stored(file_at(path, "load")) as file, torch.random.fork_rng(devices=[]):
         header = read_header(file, tuple(also))
         chains, tied = header.chains, header.tied
         _check_joined(file, made, header.joined)

@@ -30,7 +30,7 @@ from .header import VERSION, described, read_header
 from .showing import in_one_line
 from .storage import unshared, write_tensors
 from .stored import index_of, stored
-from .workplace import write_whole
+from .workplace import file_at, write_whole
 
 Spelling = Literal["plain", "torch", "holdfast", "legacy"]
 SPELLINGS: tuple[Spelling, ...] = get_args(Spelling)
@@ -246,7 +246,9 @@ def _put(map_: nn.Module, key: str, tensor: Tensor, path: str) -> None:
         raise CheckpointError(f"`{path}`: {type(map_).__name__} has no `{key:.200}`.")
 
 
-def convert_file(source: Path, target: Path, to: Spelling) -> list[Converted]:
+def convert_file(
+    source: str | Path, target: str | Path, to: Spelling
+) -> list[Converted]:
     """Translate a checkpoint into another spelling, and say what was done.
 
     Args:
@@ -260,6 +262,11 @@ def convert_file(source: Path, target: Path, to: Spelling) -> list[Converted]:
         CheckpointError: a file cannot be read or written, or a tensor cannot be spelt
             so. Nothing is written then.
     """
+    source, target = file_at(source, "convert"), file_at(target, "convert")
+    if to not in SPELLINGS:
+        raise CheckpointError(
+            f"Expected one of {', '.join(SPELLINGS)}. Got {to!r:.80}."
+        )
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(
             f"{target}: is the file that is read, and would be lost. Write another one."

@@ -38,8 +38,8 @@ def bytes_of(size: int | str | None) -> float:
     if isinstance(size, str):
         digits, unit = size[:-2].strip(), _UNITS.get(size[-2:].upper(), 0)
     try:
-        limit = float(digits) * unit
-    except ValueError:
+        limit = 0 if isinstance(size, bool) else float(digits) * unit
+    except (TypeError, ValueError):
         limit = 0
     if not limit >= 1:
         raise CheckpointError(

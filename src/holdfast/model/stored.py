@@ -115,6 +115,8 @@ def _opened(path: Path, stack: contextlib.ExitStack, index: Path | None = None) 
         if not path.exists():  # it may go between two looks of the package at it
             named = f", which {index} names: a part is lost" if index else ""
             raise _MissingFileError(f"There is no file {path}{named}.") from None
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder. Name the file in it.") from None
         hint = ""
         if path.suffix in (".pt", ".pth", ".bin"):
             hint = " `holdfast convert` makes one of a file of `torch.save`."

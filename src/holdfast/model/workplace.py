@@ -103,6 +103,17 @@ def place(part: Path, path: Path) -> None:
         _flush(path.parent)
 
 
+def file_at(path: object, function: str) -> Path:
+    """Return a path that somebody has given a function; refuse what names no file."""
+    if not isinstance(path, str | os.PathLike):
+        kind = f"`{path}`" if path is None else f"an object of {type(path).__name__}"
+        raise TypeError(f"`{function}` takes the path of a file. Got {kind}.")
+    text: object = os.fspath(path)
+    if not isinstance(text, str) or not Path(text).name:
+        raise CheckpointError(f"Expected the path of a file. Got {text!r:.200}.")
+    return Path(text)
+
+
 def followed(path: Path) -> Path:
     """Return what a link stands for, as when a file is opened to be written."""
     try:
