@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,14 +20,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.testing import assert_close
 
 import holdfast
+from cases import over
 from holdfast import maps
+from holdfast.commands.reading import report_of
 from holdfast.errors import CheckpointError
 from holdfast.model import stored as stored_module
 from holdfast.model.conversion import convert_file
 from holdfast.model.restoring import stored_chains
 from holdfast.model.workplace import Workplace
+from holdfast.testing.case import Host
+from holdfast.testing.given import AroundGiven
 from support import state_of
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "12"))
@@ -555,6 +561,77 @@ def test_a_failure_after_the_trial_takes_everything_back(path, device, monkeypat
     monkeypatch.setattr(Failing, "loads", -9)
     holdfast.load(path, target)
     assert torch.equal(target[0].weight, source[0].weight)
+
+
+# ---- Weights without their model
+
+
+@over("spec", dtypes=(torch.float32,))
+def test_a_file_tells_the_weights_of_every_chain(case, shape, dtype):
+    """With what its maps have noted of the shape of the weight."""
+    host = case.registered(case.sample(shape, dtype))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "host.safetensors"
+        holdfast.save(host, path)
+        with stored_chains(path, also=(AroundGiven,)) as (chain,):
+            assert_close(chain.restored().evaluate(), host.eval().weight)
+
+
+SHAPED = {
+    "toeplitz": (maps.Toeplitz, (3, 4)),
+    "product": (lambda: maps.Product(maps.Orthogonal(), maps.Diagonal()), (4, 4)),
+    "matricized": (lambda: maps.Matricized(maps.Orthogonal(), rows=1), (2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPED)
+def test_maps_that_note_a_shape_are_told_of_it_in_every_command(kind, path):
+    make, shape = SHAPED[kind]
+    host = Host(torch.randn(shape))
+    holdfast.register_parametrization(host, "weight", make())
+    holdfast.save(host, path)
+    (line,) = report_of(path, spectra=False)
+    assert (line.shape, line.problem) == (shape, "")
+    plain_path = path.with_name("plain.safetensors")
+    convert_file(path, plain_path, "plain")
+    assert_close(load_file(plain_path)["weight"], host.weight.detach())
+    again = path.with_name("again.safetensors")
+    convert_file(path, again, "holdfast")
+    other = holdfast.load(again, Host(torch.randn(shape)))
+    assert torch.equal(other.weight, host.weight)
+    assert report_of(again, spectra=False).tensors[0].shape == shape
+
+
+def test_a_file_of_before_says_which_tensor_is_not_told_and_why(path):
+    model = nn.Sequential(nn.Linear(4, 4), holdfast.weight_norm(nn.Linear(4, 4)))
+    holdfast.register_parametrization(model[0], "weight", maps.Toeplitz())
+    holdfast.save(model, path)
+    rewritten(path, lambda h: [chain.pop("shape") for chain in h["chains"]] and None)
+    first, second = report_of(path, spectra=False)
+    assert "does not say of which shape" in first.problem
+    assert (first.tensor, first.maps) == ("0.weight", "Toeplitz()")
+    assert (second.tensor, second.problem, second.shape) == ("1.weight", "", (4, 4))
+    other = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    assert equal(holdfast.load(path, other).state_dict(), bits(model))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([2**20, 2**20], "more than .* bytes"),
+        ([4, 5], "the file says"),
+        ([-1, 4], "wrong shape"),
+        ([True, 4], "wrong shape"),
+        ("44", "wrong shape"),
+        ([2**60], "wrong shape"),
+    ],
+)
+def test_a_wrong_shape_in_a_header_is_refused(shape, message, path):
+    model = holdfast.orthogonal(nn.Linear(4, 4))
+    holdfast.save(model, path)
+    rewritten(path, lambda h: h["chains"][0].update(shape=shape))
+    with pytest.raises(CheckpointError, match=message):
+        report_of(path, spectra=False)
 
 
 # ---- Crashes

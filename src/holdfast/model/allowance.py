@@ -39,13 +39,17 @@ def allowance(
         ...
         holdfast.errors.InvalidTensorError: Expected no tensor of more than ...
     """
-    size = sum(tensor.nbytes for tensor in tensors)
-    limit = max(_LEAST, _TIMES * size)
+    size, limit = sum(tensor.nbytes for tensor in tensors), limit_for(tensors)
     factor = math.prod(n for map_ in maps for n in _integers(map_.spec()))
     ndim = max((tensor.ndim for tensor in tensors), default=1)
     # an integer is a size of a result in as many dimensions as there are
     small = _PARTS * size * factor ** max(1, ndim) <= limit
     return nullcontext() if small else _Allowance(limit)
+
+
+def limit_for(tensors: Sequence[Tensor]) -> int:
+    """Return how many bytes a tensor may have on the way from these to a weight."""
+    return max(_LEAST, _TIMES * sum(tensor.nbytes for tensor in tensors))
 
 
 def _integers(data: object) -> Iterator[int]:

@@ -26,7 +26,8 @@ from ..errors import CheckpointError
 from ..maps.norm import SpectralNorm, WeightNorm
 from ..maps.orthogonal import Orthogonal
 from .allowance import allowance
-from .header import VERSION, described, read_header
+from .header import VERSION, ChainData, Header, choices_of, described, read_header
+from .noting import note
 from .showing import in_one_line
 from .storage import unshared, write_tensors
 from .stored import index_of, stored
@@ -61,19 +62,20 @@ class Found:
     maps: list[Parametrization]
     originals: list[Tensor]
     buffers: dict[str, Tensor]
+    shape: tuple[int, ...] | None = None  # of the weight, where a header says it
 
 
 def convert_state(
     state: Mapping[str, Tensor],
     to: Spelling,
-    chains: Mapping[str, list[Parametrization]],
+    chains: Mapping[str, ChainData],
 ) -> tuple[dict[str, Tensor], dict[str, list[Parametrization]], list[Converted]]:
     """Return a state in another spelling, the maps of its tensors, and what was done.
 
     Args:
         state: tensors by name.
         to: the spelling to write.
-        chains: the maps by the path of the tensor, where they are known.
+        chains: what a header says, by the path of the tensor.
 
     Raises:
         CheckpointError: a tensor cannot be spelt so, or its maps cannot be told.
@@ -94,7 +96,7 @@ def convert_state(
 
 
 def _find(
-    state: dict[str, Tensor], chains: Mapping[str, list[Parametrization]]
+    state: dict[str, Tensor], chains: Mapping[str, ChainData]
 ) -> tuple[list[Found], dict[str, Tensor]]:
     """Take the parametrized tensors out of a state."""
     found = list[Found]()
@@ -114,9 +116,7 @@ def _find(
     return found, state
 
 
-def _of_torch(
-    state: dict[str, Tensor], path: str, maps: list[Parametrization] | None
-) -> Found:
+def _of_torch(state: dict[str, Tensor], path: str, chain: ChainData | None) -> Found:
     prefix, _, name = path.rpartition(".")
     own = f"{prefix}.{_MARK}{name}." if prefix else f"{_MARK}{name}."
     inner = {k.removeprefix(own): state.pop(k) for k in [*state] if k.startswith(own)}
@@ -124,9 +124,9 @@ def _of_torch(
         (k for k in inner if k.startswith("original")), key=lambda k: int(k[8:] or 0)
     )
     originals = [inner.pop(k) for k in names]
-    known = maps is not None
-    maps = _told(path, originals, inner) if maps is None else maps
-    return Found(path, "holdfast" if known else "torch", maps, originals, inner)
+    if chain is None:
+        return Found(path, "torch", _told(path, originals, inner), originals, inner)
+    return Found(path, "holdfast", chain.maps, originals, inner, chain.weight_shape)
 
 
 def _told(
@@ -213,7 +213,15 @@ def _legacy(found: Found) -> dict[str, Tensor]:
 def evaluated(found: Found) -> Tensor:
     """Return the weight: the maps are given their state, which they keep, and run."""
     with allowance(found.maps, found.originals):
-        return _evaluated(found)
+        if found.spelling == "holdfast":
+            note(found.maps, found.shape, found.originals)
+        value = _evaluated(found)
+    if found.shape not in (None, tuple(value.shape)):
+        raise CheckpointError(
+            f"`{found.path}`: the maps give a weight of shape {tuple(value.shape)}, "
+            f"and the file says {found.shape}."
+        )
+    return value
 
 
 def _evaluated(found: Found) -> Tensor:
@@ -278,7 +286,8 @@ def convert_file(
         )
     if torchs and to == "holdfast":
         raise CheckpointError(f"{target}: holdfast writes .safetensors files.")
-    state, chains, tied = _read(source)
+    state, said = _read(source)
+    chains = {chain.path: chain for chain in said.chains}
     new, maps, report = convert_state(state, to, chains)
     if torchs:
         write_whole(target, lambda part: torch.save(new, part))
@@ -286,27 +295,27 @@ def convert_file(
     tensors, shared = unshared(new)
     header = None
     if to == "holdfast":
-        ties = {key: kept for key, kept in tied.items() if kept in tensors} | shared
-        described_ = [described(nn.ModuleList(ms), path) for path, ms in maps.items()]
-        header = json.dumps({"version": VERSION, "chains": described_, "tied": ties})
+        ties = {key: kept for key, kept in said.tied.items() if kept in tensors}
+        described_ = [
+            described(nn.ModuleList(ms), path) | choices_of(chains.get(path))
+            for path, ms in maps.items()
+        ]
+        about = {"version": VERSION, "chains": described_, "tied": ties | shared}
+        header = json.dumps(about | {"joined": said.joined})
     else:
         tensors |= {key: tensors[kept].clone() for key, kept in shared.items()}
     write_tensors(target, tensors, header, float("inf"))
     return report
 
 
-def _read(
-    path: Path,
-) -> tuple[dict[str, Tensor], dict[str, list[Parametrization]], dict[str, str]]:
-    """Return tensors, the maps that a header tells of, and which are tied."""
+def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
+    """Return tensors, and what a header says of them."""
     if not index_of(path).exists() and _is_torchs(path):
-        return _read_torchs(path), {}, {}
+        return _read_torchs(path), Header([], {}, {})
     with stored(path) as file:
         state = {key: file.tensor(key) for key in sorted(file.keys())}
-        if file.header is None:
-            return state, {}, {}
-        header = read_header(file, ())
-        return state, {chain.path: chain.maps for chain in header.chains}, header.tied
+        said = Header([], {}, {}) if file.header is None else read_header(file, ())
+        return state, said
 
 
 def _is_torchs(path: Path) -> bool:

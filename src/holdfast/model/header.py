@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from .rules import specs
 from .stored import Stored
 
 VERSION = 1
+_MOST_DIMENSIONS, _LONGEST = 64, 2**40
 _POLICIES = (None, "error", "warn", "project")
 
 
@@ -28,6 +29,12 @@ class ChainData:
     maps: list[Parametrization]
     unsafe: bool
     outside: Any
+    shape: tuple[int, ...] | None  # of the tensor that was parametrized
+
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        """The shape of the weight, if it is known."""
+        return None if self.unsafe else self.shape
 
 
 def described(chain: nn.ModuleList, path: str) -> dict[str, object]:
@@ -36,8 +43,15 @@ def described(chain: nn.ModuleList, path: str) -> dict[str, object]:
         maps = specs([*chain._modules.values()])  # type: ignore[list-item]
     except HoldfastError as error:
         raise CheckpointError(f"`{path}` cannot be saved: {error}") from error
+    return {"tensor": path, "maps": maps, **choices_of(chain)}
+
+
+def choices_of(chain: object) -> dict[str, object]:
+    """Return what is known of a chain beside its maps."""
     unsafe, outside = getattr(chain, "unsafe", False), getattr(chain, "outside", None)
-    return {"tensor": path, "maps": maps, "unsafe": unsafe, "outside": outside}
+    shape: Sequence[int] | None = getattr(chain, "shape", None)
+    size = None if shape is None else [*shape]
+    return {"unsafe": unsafe, "outside": outside, "shape": size}
 
 
 Joined = dict[str, tuple[int, list[str]]]
@@ -123,11 +137,24 @@ def _chain_of_data(
     fields = cast("Mapping[str, Any]", data) if isinstance(data, dict) else {}
     path, maps = fields.get("tensor"), fields.get("maps")
     unsafe, outside = fields.get("unsafe"), fields.get("outside")
+    shape = fields.get("shape")  # which older files do not have
     if not isinstance(path, str) or not isinstance(maps, list) or not maps:
         raise CheckpointError(f"{file.path}: the header has a chain without maps.")
     if not isinstance(unsafe, bool) or outside not in _POLICIES:
         raise CheckpointError(f"{file.path}: `{path:.200}` has a wrong policy.")
+    if shape is not None and not _is_shape(shape):
+        raise CheckpointError(f"{file.path}: `{path:.200}` has a wrong shape.")
+    size = None if shape is None else tuple(shape)
     try:
-        return ChainData(path, [from_spec(m, also=also) for m in maps], unsafe, outside)
+        made = [from_spec(m, also=also) for m in maps]
+        return ChainData(path, made, unsafe, outside, size)
     except HoldfastError as error:
         raise CheckpointError(f"{file.path}: `{path:.200}`: {error}") from error
+
+
+def _is_shape(data: Any) -> bool:  # noqa: ANN401
+    return (
+        isinstance(data, list)
+        and len(data) <= _MOST_DIMENSIONS
+        and all(type(n) is int and 0 <= n < _LONGEST for n in data)
+    )

@@ -16,6 +16,8 @@ from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
 from .conversion import Found, evaluated
 from .header import ChainData, read_header
+from .noting import UnknownShapeError
+from .showing import in_one_line
 from .stored import Stored, stored
 
 
@@ -28,11 +30,17 @@ class StoredChain:
     _data: ChainData
     _keys: Mapping[str, str]
 
+    @property
+    def maps(self) -> str:
+        """The maps, as they print."""
+        return in_one_line(self._data.maps)
+
     def restored(self) -> ParametrizationList:
         """Return the chain with its tensors, in evaluation.
 
         Raises:
             CheckpointError: the tensors are no such chain's.
+            UnknownShapeError: the maps have to know a shape that the file lacks.
         """
         inner = {name: self._file.tensor(key) for name, key in self._keys.items()}
         names = sorted(
@@ -42,11 +50,12 @@ class StoredChain:
         if not names:
             raise CheckpointError(f"{self._file.path}: `{self.path}` has no original.")
         originals = [inner.pop(name) for name in names]
-        found = Found(self.path, "holdfast", self._data.maps, originals, inner)
+        maps, shape = self._data.maps, self._data.weight_shape
+        found = Found(self.path, "holdfast", maps, originals, inner, shape)
         try:
             with torch.random.fork_rng(devices=[]):
                 value = evaluated(found)
-        except CheckpointError:
+        except (CheckpointError, UnknownShapeError):
             raise
         except Exception as error:
             raise CheckpointError(
