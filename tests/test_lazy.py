@@ -169,6 +169,55 @@ def test_L1_a_plain_checkpoint_initializes_and_the_next_forward_parametrizes():
     assert_close(again(x), other(x))
 
 
+@pytest.mark.parametrize("spelling", ["ours", "a copy", "pickled"])
+@pytest.mark.parametrize("recipe", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_L1_a_parametrized_state_dict_waits_for_the_first_batch(recipe, spelling):
+    def make(layer):
+        return nn.Sequential(getattr(holdfast, recipe)(layer), nn.Linear(4, 2)).eval()
+
+    trained, lazy = make(nn.Linear(6, 4)), make(nn.LazyLinear(4))
+    given = copy.deepcopy(trained.state_dict())
+    assert lazy.load_state_dict(given) == ([], [])
+    for tensor in given.values():
+        tensor.zero_()  # loaded is loaded
+    if spelling != "ours":
+        lazy = copy.deepcopy(lazy) if spelling == "a copy" else copied_by_pickle(lazy)
+    x = torch.randn(2, 6)
+    assert_close(lazy(x), trained(x))
+    assert lazy.state_dict().keys() == trained.state_dict().keys()
+    assert_close(dict(lazy.state_dict()), dict(trained.state_dict()))
+    assert not lazy[0]._load_state_dict_pre_hooks
+
+
+def test_L1_a_state_dict_that_waits_is_strict_when_it_is_loaded():
+    layer = holdfast.weight_norm(nn.LazyLinear(4))
+    state = holdfast.weight_norm(nn.Linear(6, 4)).state_dict()
+    partly = dict(state)
+    del partly["parametrizations.weight.original0"]
+    layer.load_state_dict(partly)
+    for _ in range(2):  # no forward runs without it
+        with pytest.raises(errors.InvalidTensorError, match="Missing.*original0"):
+            layer(torch.randn(2, 6))
+    layer.load_state_dict(state)
+    layer(torch.randn(2, 6))
+    again = holdfast.weight_norm(nn.LazyLinear(4))
+    again.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="size mismatch for parametrizations.weight"):
+        again(torch.randn(2, 5))
+    with pytest.raises(RuntimeError, match="Unexpected.*parametrizations.bias"):
+        holdfast.weight_norm(nn.LazyLinear(4)).load_state_dict(
+            {**state, "parametrizations.bias.original": torch.ones(4)}
+        )
+
+
+def test_L1_the_last_state_dict_counts():
+    layer, first = holdfast.weight_norm(nn.LazyLinear(4)), nn.Linear(6, 4)
+    layer.load_state_dict(holdfast.weight_norm(nn.Linear(6, 4)).state_dict())
+    layer.load_state_dict(first.state_dict())
+    x = torch.randn(2, 6)
+    assert_close(layer(x), first(x))
+
+
 def test_L1_what_the_shape_does_not_allow_fails_in_the_forward_and_stays_asked_for():
     model = nn.Sequential(nn.LazyLinear(4))
     holdfast.register_parametrization(model[0], "weight", maps.Skew())

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InvalidTensorError, path_of
 from .checks import check_module
@@ -31,6 +31,49 @@ class Deferred:
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, Step]] = []
+        self.state: dict[str, Any] = {}
+
+    def keep(
+        self, module: nn.Module, state: dict[str, Any], prefix: str, *_: object
+    ) -> None:
+        """Keep what a state dict has for chains to come, until they are there.
+
+        The tensors beside them are kept too, as torch initializes all at once, and
+        would lose them. It is a hook on loading, before torch's, and what is loaded
+        last counts.
+        """
+        own = {name: prefix + name for name in own_tensors(module)}
+        awaited = [f"{prefix}parametrizations.{name}." for name, _ in self.steps]
+        chains = [key for key in state if key.startswith(tuple(awaited))]
+        self.state = {}
+        if not chains:
+            return
+        for key in (*chains, *(key for key in own.values() if key in state)):
+            value = state[key]
+            self.state[key.removeprefix(prefix)] = (
+                value.detach().clone() if isinstance(value, Tensor) else value
+            )
+        for key in chains:
+            del state[key]
+        for name, key in own.items():
+            if is_uninitialized(module, name):
+                state[key] = module._parameters.get(name, module._buffers.get(name))
+
+    def _load(self, module: nn.Module) -> None:
+        """Load what was kept; if it does not fit, no forward runs without it."""
+        kept = self.state
+        try:
+            missing, unexpected = module.load_state_dict(kept, strict=False)
+            own = (*own_tensors(module), "parametrizations")
+            missing = [key for key in missing if key.partition(".")[0] in own]
+            if missing or unexpected:
+                raise InvalidTensorError(
+                    f"The state dict that `{path_of(module)}` got before it had shapes "
+                    f"does not fit. Missing: {missing}. Unexpected: {unexpected}."
+                )
+        except Exception:
+            self.state = kept  # `keep` has seen this load too
+            raise
 
     def __call__(self, module: nn.Module, _: object) -> None:
         """Take the steps whose tensors are there by now."""
@@ -47,9 +90,14 @@ class Deferred:
                 raise
             self.steps.remove((name, step))
         if not self.steps:
+            if self.state:
+                self._load(module)
             hooks = module._forward_pre_hooks
             for key in [key for key, hook in hooks.items() if hook is self]:
                 del hooks[key]
+            loading: Any = module._load_state_dict_pre_hooks
+            for key in [k for k, hook in loading.items() if _is_of(hook.hook, self)]:
+                del loading[key]
         if not moved_before:
             refine_hook(module, ())  # torch has made its list of hooks without it
 
@@ -66,6 +114,9 @@ def defer(module: nn.Module, name: str, step: Step) -> nn.Module:
     if hook is None:
         hook = Deferred()
         module.register_forward_pre_hook(hook)
+        handle = module.register_load_state_dict_pre_hook(hook.keep)
+        loading: Any = module._load_state_dict_pre_hooks
+        loading.move_to_end(handle.id, last=False)
     hook.steps.append((name, step))
     return module
 
@@ -118,6 +169,10 @@ def once_initialized(recipe: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
         return recipe(*args, **kwargs)
 
     return recipe_or_later
+
+
+def _is_of(method: object, hook: Deferred) -> bool:
+    return getattr(method, "__self__", None) is hook
 
 
 def _holds(module: nn.Module, hook: object) -> bool:
