@@ -70,9 +70,9 @@ def _found(path: Path, stack: contextlib.ExitStack) -> Stored:
         before = _mark_of(path)
         try:
             return _stored(path, stack)
-        except _MissingFileError:
-            if attempt and before == _mark_of(path):
-                raise  # nobody has saved meanwhile
+        except _MissingFileError as error:
+            if attempt and before == _mark_of(path):  # nobody has saved meanwhile
+                raise CheckpointError(str(error)) from None
     raise CheckpointError(
         f"{path} was saved over {_ATTEMPTS} times while it was read. Load it when no "
         "save runs."
