@@ -199,7 +199,7 @@ class cached(contextlib.ContextDecorator):
 
     def __init__(self, *modules: nn.Module, foreach: bool | None = None) -> None:
         for module in modules:
-            if callable(module) and not isinstance(module, nn.Module | type):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if callable(module) and not isinstance(module, (nn.Module, type)):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError("`cached` decorates functions as `@cached()`.")
             check_module(module, "cached")
         if foreach and not modules:

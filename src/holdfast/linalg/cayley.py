@@ -140,7 +140,7 @@ def _of_lower(rule: Rule) -> Rule:
         def forward(X: Tensor, *base: Tensor) -> tuple[Tensor, ...]:
             return rule.forward(X, *base, transform=_transform_of_lower)
 
-        keep = rule.keep
+        keep = staticmethod(rule.keep)  # torch 2.6 compiles no other
 
         @staticmethod
         def vjp(kept: Any, needs: Any, *grads: Tensor | None) -> Tensors:  # noqa: ANN401

@@ -101,7 +101,7 @@ def exactly(X: Tensor) -> AbstractContextManager[object]:
 
 
 def _on_tensor_cores(X: Tensor) -> bool:
-    return X.is_cuda and not torch.compiler.is_compiling() and _tensor_cores.used()
+    return not torch.compiler.is_compiling() and X.is_cuda and _tensor_cores.used()
 
 
 class _TensorCores:
