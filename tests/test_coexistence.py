@@ -217,6 +217,21 @@ def test_X1_torchs_registration_of_another_tensor_leaves_the_siblings_alone(remo
     assert isinstance(layer.bias, nn.Parameter)
 
 
+def test_X1_a_sibling_can_still_delete_what_torch_parametrizes_of_another():
+    """FSDP does, to put a view of its own in the place of a parameter."""
+    layer, other = (holdfast.weight_norm(nn.Linear(2, 2)) for _ in range(2))
+    torch_parametrize.register_parametrization(other, "bias", Gain())
+    bias = layer.bias.detach()
+    del layer.bias
+    layer.bias = bias
+    assert layer.bias is bias
+    del layer.bias
+    assert not hasattr(layer, "bias")
+    for missing in ("bias", "weight"):
+        with pytest.raises(AttributeError, match=missing):
+            delattr(layer, missing)
+
+
 def test_X1_torchs_failing_registration_of_another_tensor_harms_no_sibling():
     layer, *siblings = family()
     with untouched(*siblings), pytest.raises(ValueError, match="parameter"):

@@ -72,7 +72,14 @@ def tensor_property(name: str) -> property:
     def set_(self: nn.Module, value: object) -> None:
         assign(self, name, value)
 
-    return property(reader_of(name), set_, doc=f"The parametrized tensor `{name}`.")
+    def delete(self: nn.Module) -> None:
+        # the class may have the property for another instance's sake
+        if chain_of(self, name) is not None or name not in self.__dict__:
+            raise AttributeError(f"`{path_of(self, name)}` cannot be deleted.")
+        del self.__dict__[name]
+
+    doc = f"The parametrized tensor `{name}`."
+    return property(reader_of(name), set_, delete, doc)
 
 
 def assign(module: nn.Module, name: str, value: object) -> None:

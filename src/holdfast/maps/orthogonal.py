@@ -156,7 +156,7 @@ class Orthogonal(Parametrization):
         if self.orthogonal_map == "matrix_exp":
             return thin_exponential_lower(X)
         Q = reflections(X)
-        return Q if self.signs is None else Q * self.signs.unsqueeze(-2)
+        return -Q if self.signs is None else Q * self.signs.unsqueeze(-2)
 
     @property
     def based(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
