@@ -238,6 +238,27 @@ def test_what_is_not_finite_is_reported_whatever_the_set(link):
     assert json.loads(found.to_json())[0]["residual"] == "nan"
 
 
+@pytest.mark.parametrize("recipe", ["spd", "hurwitz", "schur_stable"])
+def test_a_set_that_decomposes_says_that_a_value_is_not_finite(recipe):
+    layer = getattr(holdfast, recipe)(nn.Linear(3, 3))
+    for parameter in layer.parameters():
+        parameter.data.fill_(math.nan)
+    (line,) = holdfast.report(layer).tensors
+    assert not line.problem
+    assert math.isnan(line.residual)
+    assert math.isnan(holdfast.trace(layer, "weight").steps[-1].residual)
+    assert holdfast.residuals(layer)["weight"].tolerance == line.tolerance
+
+
+def test_an_error_of_a_set_is_no_value_that_is_not_finite(monkeypatch):
+    def residual(self, weight):
+        raise ArithmeticError("no residual")
+
+    monkeypatch.setattr(sets.SymmetricPositiveDefinite, "residual", residual)
+    with pytest.raises(ArithmeticError, match="no residual"):
+        holdfast.trace(holdfast.spd(nn.Linear(3, 3)), "weight")
+
+
 def test_a_map_that_raises_is_a_problem_of_its_line():
     model = nn.Sequential(
         *with_maps(nn.Linear(3, 3), Fails()), *with_maps(nn.Linear(2, 2), maps.Skew())

@@ -179,7 +179,12 @@ def worst_residual(promise: Promise, value: Tensor) -> Tensor | None:
     known = finite(value)
     if promise.set is None:
         return None if bool(known) else missing
-    found = promise.set.residual(value)
+    try:
+        found = promise.set.residual(value)
+    except Exception:
+        if bool(known):
+            raise
+        return missing  # decompositions refuse such values
     largest = found.amax() if found.numel() else torch.zeros((), device=value.device)
     return torch.where(known, largest, missing)
 
