@@ -136,6 +136,16 @@ def test_in_a_batch_one_that_is_outside_is_found():
         assert float(constraint.residual(outside)[0]) <= tolerance(inside), name
 
 
+BY_ROUNDING = {"fixed rank", "invertible", "positive determinant"}
+
+
+@pytest.mark.parametrize("name", sorted(SETS.keys() - BY_ROUNDING))
+def test_integers_are_numbers(name):
+    W = torch.eye(N, dtype=torch.int64) * 2
+    found, expected = (SETS[name].residual(X) for X in (W, W.double()))
+    assert_close(found.double(), expected.double())
+
+
 def test_what_is_not_finite_is_in_no_set():
     for name, value in itertools.product(SETS, (torch.nan, torch.inf)):
         W = SETS[name].sample((N, N))

@@ -48,7 +48,7 @@ class LowRankPlusDiagonalMatrices(Constraint):
             return filled(weight, math.inf)
         if worth_asking(weight):
             W = double(weight)
-            bound = relative(W - self._fitted(weight, rounds=1), W)
+            bound = relative(W - self._fitted(W, rounds=1), W)
             if certain(bound, tolerance(weight), W):
                 return bound
         return self.distance(weight)
