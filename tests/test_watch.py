@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import pytest
@@ -334,6 +335,19 @@ def test_unless_told_otherwise_it_looks_every_50_steps_in_2_percent_of_the_time(
     assert looks_of(monkeypatch, step=1.0, look=2.5, steps=150, every=50) == [
         *(1, 50, 100, 150)
     ]
+
+
+def test_a_clock_that_is_behind_does_not_silence_a_watch(monkeypatch):
+    """Clocks begin anywhere: a watch may be unpickled where the time is earlier."""
+    now, seen = [1e6], []
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    watch = holdfast.Watch(holdfast.orthogonal(nn.Linear(4, 4)), spectra_every=0)
+    watch.after_step(1)
+    watch = pickle.loads(pickle.dumps(watch))
+    watch.log = lambda *row: seen.append(row[2])
+    for now[0], step in ((10.0, 50), (60.0, 100)):
+        watch.after_step(step)
+    assert seen == [50, 100]
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -0.1, float("nan")])

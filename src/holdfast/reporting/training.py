@@ -133,7 +133,7 @@ class Watch:
         """
         due, self._asked = self.is_due(step), step
         start = time.perf_counter()
-        if not due or (self.share and self._cost > self.share * (start - self._rested)):
+        if not due or self._rests(start - self._rested):
             return
         since, self._looked = self._looked, step
         found = self._residuals() if _passed(self.every, since, step) else None
@@ -161,6 +161,10 @@ class Watch:
         """
         each = (self.every, self.spectra_every)
         return any(_passed(every, self._asked, step) for every in each)
+
+    def _rests(self, since: float) -> bool:
+        """Tell whether it is too early; another machine's clock may be behind."""
+        return self.share is not None and 0 <= since * self.share < self._cost
 
     def _residuals(self) -> dict[str, Residual]:
         return residuals(self.model, self.tensors, estimates=self.estimates)
