@@ -679,6 +679,20 @@ def test_what_takes_long_is_left_out_and_said(monkeypatch):
     assert fewer.holding[0].set == "SpecialOrthogonal()"
 
 
+def test_a_batch_that_takes_long_is_left_out_too(monkeypatch):
+    monkeypatch.setattr(known_sets, "_MOST_ROWS", 10)
+    W = torch.randn(8, 6, 6)  # takes as long as a matrix of 12 rows
+    assert holdfast.discover(W).skipped == ("Hurwitz()", "SchurStable()")
+    assert holdfast.discover(W[:4]).skipped == ()
+
+
+def test_sets_of_square_matrices_are_not_left_out_for_others(monkeypatch):
+    monkeypatch.setattr(known_sets, "_MOST_ROWS", 2)
+    skipped = holdfast.discover(torch.randn(6, 7)).skipped
+    assert "SpectralBall()" in skipped
+    assert not {"Hurwitz()", "SchurStable()", "SpecialLinear()"} & {*skipped}
+
+
 def test_each_spectrum_is_computed_once(monkeypatch):
     ran = []
     for name in ("svdvals", "eigvals", "eigvalsh"):

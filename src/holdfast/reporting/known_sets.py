@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -85,6 +86,7 @@ _BY_SINGULAR_VALUES = (
     sets.PositiveSemidefinite,
     sets.CorrelationMatrices,
 )
+_OF_SQUARES = (*_BY_EIGENVALUES, sets.SpecialLinear)
 _MOST_ROWS = 512
 
 
@@ -115,7 +117,7 @@ def _by_bands(W: Tensor) -> Iterator[Constraint]:
 
 def _by_rank(W: Tensor) -> Iterator[Constraint]:
     """Yield the matrices of the rank that the tensor has, and of that which is near."""
-    if min(W.shape[-2:]) > 2 * _MOST_ROWS:
+    if _rows(W) > 2 * _MOST_ROWS:
         yield sets.LowRankMatrices(1)  # to be named among those left out
         return
     spectrum = singular_values(W)
@@ -132,7 +134,15 @@ def _by_rank(W: Tensor) -> Iterator[Constraint]:
 
 def is_long(set_: Constraint, W: Tensor) -> bool:
     """Tell whether a set decomposes the matrix, and that would take long."""
-    rows = min(W.shape[-2:]) if W.ndim >= 2 else 0
-    return (rows > _MOST_ROWS and isinstance(set_, _BY_EIGENVALUES)) or (
-        rows > 2 * _MOST_ROWS and isinstance(set_, _BY_SINGULAR_VALUES)
+    if isinstance(set_, _OF_SQUARES) and not is_square(W.shape):
+        return False  # which they tell at once
+    return (isinstance(set_, _BY_EIGENVALUES) and _rows(W) > _MOST_ROWS) or (
+        isinstance(set_, _BY_SINGULAR_VALUES) and _rows(W) > 2 * _MOST_ROWS
     )
+
+
+def _rows(W: Tensor) -> float:
+    """Return the rows of the square matrix that takes as long as the whole batch."""
+    if W.ndim < 2:
+        return 0
+    return min(W.shape[-2:]) * math.prod(W.shape[:-2]) ** (1 / 3)

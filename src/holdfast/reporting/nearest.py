@@ -116,8 +116,8 @@ def discover(tensor: Tensor, *, near: float = NEAR) -> Discovery:
     itself tells: its rank, its bands, how many zeros it has. Left out are sets that
     hold almost every tensor, as the invertible matrices. Each decomposition is computed
     once, in a second or two for a matrix of a thousand rows. Of square matrices of more
-    than 512 rows the eigenvalues are not, nor are singular values of more than 1024:
-    then the result says which sets were ``skipped``.
+    than 512 rows the eigenvalues are not, nor are singular values of more than 1024, or
+    of batches that take as long: the result says which sets were ``skipped``.
 
     Args:
         tensor: a dense tensor with values; matrices are in the last two dimensions.
