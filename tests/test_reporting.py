@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
@@ -452,6 +453,17 @@ def test_a_report_prints_without_a_terminal_and_without_any_stream(stream, monke
     found = holdfast.report(with_maps(nn.Linear(3, 4), maps.Orthogonal()))
     monkeypatch.setattr(sys, "stdout", stream)
     assert "0.weight" in str(found)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_report_prints_into_a_stream_without_line_drawings(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    print(holdfast.report(holdfast.spd(nn.Linear(3, 3))))
+    stream.flush()
+    printed = stream.buffer.getvalue().decode(encoding)
+    assert "SymmetricPositiveDefinite()" in printed
+    assert ("─" in printed) == (encoding == "utf-8")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,9 @@ def _printed(table: RichTable) -> str:
 
     columns = shutil.get_terminal_size().columns if _is_watched() else _WIDEST
     width = max(columns, _NARROWEST_TABLE)
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    # rich draws lines that the stream's encoding has
+    file = io.TextIOWrapper(io.BytesIO(), encoding=_encoding())
+    console = Console(file=file, width=width, color_system=None)
     with console.capture() as capture:
         console.print(table)
     lines = (line.rstrip() for line in capture.get().splitlines())
@@ -162,6 +164,11 @@ def _is_watched() -> bool:
     """
     is_terminal = getattr(sys.stdout, "isatty", None)
     return is_terminal is not None and is_terminal()
+
+
+def _encoding() -> str:
+    """Return that of what is printed: a file on Windows, say, has no line drawings."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def jsonable(value: object) -> object:
