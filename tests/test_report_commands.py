@@ -211,6 +211,52 @@ def test_a_file_that_fits_no_chain_is_an_error(
     assert not out
 
 
+@pytest.mark.parametrize("change", [of_another_shape, with_one_tensor_too_many])
+def test_a_file_that_fits_no_chain_is_not_converted(change, good, tmp_path, capsys):
+    path, target = tmp_path / "edited.safetensors", tmp_path / "plain.safetensors"
+    edited(good, path, change)
+    assert run("convert", path, target, "--to", "plain") == 1
+    assert capsys.readouterr().err.startswith("Error: `0.weight`")
+    assert not target.exists()
+
+
+def without_shape(header, tensors):
+    header["chains"][0]["shape"] = None
+
+
+def of_absurd_shape(header, tensors):
+    header["chains"][0]["shape"] = [2**20, 2**20]
+
+
+@pytest.mark.parametrize("change", [without_shape, of_absurd_shape])
+def test_a_file_without_shapes_that_count_is_not_converted(
+    change, good, tmp_path, capsys
+):
+    edited(good, path := tmp_path / "edited.safetensors", change)
+    target = tmp_path / "plain.safetensors"
+    assert run("convert", path, target, "--to", "plain") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Error: `0.weight`")
+    assert "shape" in err
+    assert not target.exists()
+
+
+def test_values_that_a_map_cannot_take_are_named_beside_the_others(tmp_path, capsys):
+    model = nn.Sequential(holdfast.spd(nn.Linear(3, 3)), nn.Linear(4, 4))
+    holdfast.register_parametrization(model[1], "weight", maps.RKO())
+    model[1].parametrizations.weight.original.data.fill_(math.nan)
+    holdfast.save(model, path := tmp_path / "diverged.safetensors")
+    assert run("check", path) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("`1.weight` cannot be evaluated: its originals are not")
+    assert second.endswith("1 of 2 outside.")
+    assert run("report", path) == 0
+    assert "0.weight" in capsys.readouterr().out
+    target = tmp_path / "plain.safetensors"
+    assert run("convert", path, target, "--to", "plain") == 1
+    assert "`1.weight` cannot be evaluated: its originals" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["report", "check"])
 @pytest.mark.parametrize(
     "content", [None, b"", b"text", b"\xff" * 100, "half", "plain"]

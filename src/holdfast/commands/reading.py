@@ -8,6 +8,7 @@ from torch import nn
 
 from ..core.sources import ChainSource
 from ..errors import CheckpointError
+from ..model.conversion import NotFiniteError
 from ..model.noting import UnknownShapeError
 from ..model.restoring import StoredChain, stored_chains
 from ..reporting.measuring import Computed, promise_of, tells_matrices
@@ -39,7 +40,7 @@ def report_of(checkpoint: Path, *, spectra: bool) -> Report:
 def _line(stored: StoredChain, *, spectra: bool) -> TensorReport:
     try:
         chain = stored.restored()
-    except UnknownShapeError as error:  # of the others all is known
+    except (NotFiniteError, UnknownShapeError) as error:  # of the others all is known
         return TensorReport(stored.path, stored.maps, "holdfast", problem=str(error))
     source = ChainSource(nn.ModuleDict(), stored.path.rpartition(".")[2], chain)
     links = chain.links()

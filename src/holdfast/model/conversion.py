@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from ..core.loading import spectral_norm_dim, weight_norm_dim
 from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
+from ..linalg.precision import double
 from ..maps.norm import SpectralNorm, WeightNorm
 from ..maps.orthogonal import Orthogonal
 from .allowance import allowance
 from .header import VERSION, ChainData, Header, choices_of, described, read_header
-from .noting import note
+from .noting import UnknownShapeError, note
 from .showing import in_one_line
 from .storage import unshared, write_tensors
 from .stored import index_of, stored
@@ -83,7 +84,12 @@ def convert_state(
     found, rest = _find(dict(state), chains)
     result, specs, report = dict[str, Tensor](), dict[str, list[Parametrization]](), []
     for each in found:
-        new = _spelt(each, to)
+        try:
+            new = _spelt(each, to)
+        except (NotFiniteError, UnknownShapeError) as error:
+            raise CheckpointError(
+                f"`{each.path}` cannot be evaluated: {error}"
+            ) from error
         result |= new
         maps = in_one_line(each.maps)
         report.append(Converted(each.path, maps, each.spelling, to, tuple(new)))
@@ -210,12 +216,31 @@ def _legacy(found: Found) -> dict[str, Tensor]:
     return {f"{found.path}_{end}": tensor for end, tensor in ends.items()}
 
 
+class NotFiniteError(CheckpointError):
+    """Originals that are not finite, and maps that cannot compute with such."""
+
+
 def evaluated(found: Found) -> Tensor:
-    """Return the weight: the maps are given their state, which they keep, and run."""
-    with allowance(found.maps, found.originals):
-        if found.spelling == "holdfast":
-            note(found.maps, found.shape, found.originals)
-        value = _evaluated(found)
+    """Return the weight: the maps are given their state, which they keep, and run.
+
+    Raises:
+        CheckpointError: the tensors are no such maps'; `UnknownShapeError` and
+            `NotFiniteError` say what is lacking.
+    """
+    try:
+        with allowance(found.maps, found.originals):
+            if found.spelling == "holdfast":
+                note(found.maps, found.shape, found.originals)
+            value = _evaluated(found)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        if not all(bool(double(X).isfinite().all()) for X in found.originals):
+            raise NotFiniteError(f"its originals are not finite: {said}") from error
+        raise CheckpointError(
+            f"`{found.path}` cannot be computed from what is there: {said}"
+        ) from error
     if found.shape not in (None, tuple(value.shape)):
         raise CheckpointError(
             f"`{found.path}`: the maps give a weight of shape {tuple(value.shape)}, "

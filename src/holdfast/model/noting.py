@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..core.parametrization import Parametrization
 from ..core.sharing import notes_of, parts_of
-from ..errors import InvalidTensorError
+from ..errors import CheckpointError, InvalidTensorError
 from .allowance import limit_for
 
 
-class UnknownShapeError(InvalidTensorError):
+class UnknownShapeError(CheckpointError):
     """A file of before does not say what its maps have to know."""
 
 

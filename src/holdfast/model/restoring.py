@@ -16,7 +16,6 @@ from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
 from .conversion import Found, evaluated
 from .header import ChainData, read_header
-from .noting import UnknownShapeError
 from .showing import in_one_line
 from .stored import Stored, stored
 
@@ -41,6 +40,7 @@ class StoredChain:
         Raises:
             CheckpointError: the tensors are no such chain's.
             UnknownShapeError: the maps have to know a shape that the file lacks.
+            NotFiniteError: the maps cannot compute with its values.
         """
         inner = {name: self._file.tensor(key) for name, key in self._keys.items()}
         names = sorted(
@@ -52,16 +52,8 @@ class StoredChain:
         originals = [inner.pop(name) for name in names]
         maps, shape = self._data.maps, self._data.weight_shape
         found = Found(self.path, "holdfast", maps, originals, inner, shape)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                value = evaluated(found)
-        except (CheckpointError, UnknownShapeError):
-            raise
-        except Exception as error:
-            raise CheckpointError(
-                f"{self._file.path}: `{self.path}` cannot be computed from what is "
-                f"there: {' '.join(str(error).split())}"
-            ) from error
+        with torch.random.fork_rng(devices=[]):
+            value = evaluated(found)
         links = nn.ModuleList(found.maps).eval()
         links.__dict__.update(
             is_tensor=names == ["original"], ntensors=len(names), unsafe=True
