@@ -8,7 +8,7 @@ from torch import nn
 
 from ..core.sources import ChainSource
 from ..errors import CheckpointError
-from ..model.conversion import NotFiniteError
+from ..model.evaluating import NotFiniteError
 from ..model.noting import UnknownShapeError
 from ..model.restoring import StoredChain, stored_chains
 from ..reporting.measuring import Computed, promise_of, tells_matrices

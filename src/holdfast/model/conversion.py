@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +23,17 @@ from torch import Tensor, nn
 from ..core.loading import spectral_norm_dim, weight_norm_dim
 from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
-from ..linalg.precision import double
 from ..maps.norm import SpectralNorm, WeightNorm
 from ..maps.orthogonal import Orthogonal
-from .allowance import allowance
+from .evaluating import MARK, Found, NotFiniteError, Spelling, evaluated
 from .header import VERSION, ChainData, Header, choices_of, described, read_header
-from .noting import UnknownShapeError, note
+from .noting import UnknownShapeError
 from .showing import in_one_line
 from .storage import unshared, write_tensors
 from .stored import index_of, stored
 from .workplace import file_at, write_whole
 
-Spelling = Literal["plain", "torch", "holdfast", "legacy"]
 SPELLINGS: tuple[Spelling, ...] = get_args(Spelling)
-_MARK = "parametrizations."
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,6 @@ class Converted:
     def data(self) -> dict[str, object]:
         """Return the line as data."""
         return asdict(self)
-
-
-@dataclass
-class Found:
-    """A parametrized tensor of a state dict, and the keys that it stands under."""
-
-    path: str
-    spelling: Spelling
-    maps: list[Parametrization]
-    originals: list[Tensor]
-    buffers: dict[str, Tensor]
-    shape: tuple[int, ...] | None = None  # of the weight, where a header says it
 
 
 def convert_state(
@@ -109,7 +94,7 @@ def _find(
     for key in [*state]:
         if key not in state:
             continue
-        prefix, mark, end = key.rpartition(_MARK)
+        prefix, mark, end = key.rpartition(MARK)
         if mark and end.rpartition(".")[2].startswith("original"):
             path = prefix + end.rpartition(".")[0]
             found.append(_of_torch(state, path, chains.get(path)))
@@ -124,7 +109,7 @@ def _find(
 
 def _of_torch(state: dict[str, Tensor], path: str, chain: ChainData | None) -> Found:
     prefix, _, name = path.rpartition(".")
-    own = f"{prefix}.{_MARK}{name}." if prefix else f"{_MARK}{name}."
+    own = f"{prefix}.{MARK}{name}." if prefix else f"{MARK}{name}."
     inner = {k.removeprefix(own): state.pop(k) for k in [*state] if k.startswith(own)}
     names = sorted(
         (k for k in inner if k.startswith("original")), key=lambda k: int(k[8:] or 0)
@@ -192,7 +177,7 @@ def _spelt(found: Found, to: Spelling) -> dict[str, Tensor]:
             f"`{found.path}`: torch has no {found.maps}. Convert it to plain."
         )
     prefix, _, name = found.path.rpartition(".")
-    own = f"{prefix}.{_MARK}{name}." if prefix else f"{_MARK}{name}."
+    own = f"{prefix}.{MARK}{name}." if prefix else f"{MARK}{name}."
     names = ["original"]
     if len(found.originals) > 1 or isinstance(found.maps[0], WeightNorm):
         names = [f"original{i}" for i in range(len(found.originals))]
@@ -214,69 +199,6 @@ def _legacy(found: Found) -> dict[str, Tensor]:
             f"{in_one_line(found.maps)}. Convert it to plain."
         )
     return {f"{found.path}_{end}": tensor for end, tensor in ends.items()}
-
-
-class NotFiniteError(CheckpointError):
-    """Originals that are not finite, and maps that cannot compute with such."""
-
-
-def evaluated(found: Found) -> Tensor:
-    """Return the weight: the maps are given their state, which they keep, and run.
-
-    Raises:
-        CheckpointError: the tensors are no such maps'; `UnknownShapeError` and
-            `NotFiniteError` say what is lacking.
-    """
-    try:
-        with allowance(found.maps, found.originals):
-            if found.spelling == "holdfast":
-                note(found.maps, found.shape, found.originals)
-            value = _evaluated(found)
-    except CheckpointError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        if not all(bool(double(X).isfinite().all()) for X in found.originals):
-            raise NotFiniteError(f"its originals are not finite: {said}") from error
-        raise CheckpointError(
-            f"`{found.path}` cannot be computed from what is there: {said}"
-        ) from error
-    if found.shape not in (None, tuple(value.shape)):
-        raise CheckpointError(
-            f"`{found.path}`: the maps give a weight of shape {tuple(value.shape)}, "
-            f"and the file says {found.shape}."
-        )
-    return value
-
-
-def _evaluated(found: Found) -> Tensor:
-    values = tuple(found.originals)
-    for i, map_ in enumerate(found.maps):
-        map_.eval()
-        if map_._non_persistent_buffers_set:  # made of the original, see `translate`
-            map_.bind(values[0])
-        for key, tensor in found.buffers.items():
-            number, _, inner = key.partition(".")
-            if number == str(i):
-                _put(map_, inner, tensor, found.path)
-        state = {f"{_MARK}weight.original": values[0]}
-        if map_._non_persistent_buffers_set:
-            map_.translate(state, "", "weight", i)
-        with torch.no_grad():
-            values = (map_(*values),)
-    return values[0].contiguous()
-
-
-def _put(map_: nn.Module, key: str, tensor: Tensor, path: str) -> None:
-    """Give a map one of its tensors."""
-    inside, _, name = key.rpartition(".")
-    part = map_.get_submodule(inside)
-    if name in part._parameters:
-        part._parameters[name] = nn.Parameter(tensor, requires_grad=False)
-    elif name in part._buffers:
-        part._buffers[name] = tensor
-    else:
-        raise CheckpointError(f"`{path}`: {type(map_).__name__} has no `{key:.200}`.")
 
 
 def convert_file(

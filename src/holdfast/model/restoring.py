@@ -14,7 +14,7 @@ from torch import nn
 from ..core.chain import ParametrizationList
 from ..core.parametrization import Parametrization
 from ..errors import CheckpointError
-from .conversion import Found, evaluated
+from .evaluating import Found, evaluated
 from .header import ChainData, read_header
 from .showing import in_one_line
 from .stored import Stored, stored
