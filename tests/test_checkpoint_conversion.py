@@ -176,3 +176,20 @@ def test_the_file_that_is_read_is_not_written(tmp_path, capsys):
     assert run(path, path, "--to", "plain") == 1
     assert "is the file that is read" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("1.weight_u", torch.tensor(1.0), "no singular vectors"),
+        ("0.bias", torch.eye(3).to_sparse(), "expected a dense tensor"),
+    ],
+)
+def test_a_state_dict_with_odd_tensors_is_refused(
+    name, tensor, message, tmp_path, capsys
+):
+    out = tmp_path / "out.safetensors"
+    torch.save({**legacy().state_dict(), name: tensor}, tmp_path / "odd.pt")
+    assert run(tmp_path / "odd.pt", out, "--to", "plain") == 1
+    assert message in capsys.readouterr().err
+    assert not out.exists()

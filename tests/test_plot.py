@@ -238,6 +238,11 @@ def test_the_names_of_costs_stay_in_the_axes_and_off_each_other(count, side):
         assert box.y0 > bar.y1 - 1.5  # pixels
 
 
+def test_costs_of_nothing_draw_nothing():
+    ax = plot.costs(axes(), holdfast.report(nn.Linear(2, 2)))  # warnings are errors
+    assert not ax.patches
+
+
 def test_long_names_of_costs_keep_their_ends():
     block = "a_very_long_name_of_a_block.with_another_one_below"
     taken = {f"{block}.{i}.weight: WeightNorm": 123.4 for i in range(2)}

@@ -146,8 +146,8 @@ def _rows(path: str, W: Tensor, u: Tensor, v: Tensor) -> int:
     dim = spectral_norm_dim(W, u, v)
     if dim is None:
         raise CheckpointError(
-            f"`{path}`: vectors of {len(u)} and {len(v)} entries are no singular "
-            f"vectors of {tuple(W.shape)}."
+            f"`{path}`: tensors of shapes {tuple(u.shape)} and {tuple(v.shape)} are no "
+            f"singular vectors of one of {tuple(W.shape)}."
         )
     return dim
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, describe
 from .stored import index_of, read_index, safetensors
 from .workplace import SHARD, followed, place, workplace
 
@@ -151,6 +151,11 @@ def unshared(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
     kept, tied, seen = dict[str, Tensor](), dict[str, str](), dict[object, str]()
     owners = set[int]()
     for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise CheckpointError(
+                f"`{key:.200}` cannot be saved: expected a dense tensor with values. "
+                f"Got {describe(tensor)}."
+            )
         view = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if tensor.numel() and view in seen:
             tied[key] = seen[view]

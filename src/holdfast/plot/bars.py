@@ -51,7 +51,7 @@ def costs(ax: Axes, found: Report | Trace | Mapping[str, float]) -> Axes:
     ax.tick_params(axis="y", length=0, pad=-4)
     for label in ax.get_yticklabels():
         label.set(ha="left", va="center")
-    ax.set_ylim(len(bars) - 0.5, -0.5)
+    ax.set_ylim(max(1, len(bars)) - 0.5, -0.5)
     ax.margins(x=0.15)
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
