@@ -316,8 +316,8 @@ def looks_of(monkeypatch, *, step, look, steps, **options):
 def test_a_look_is_left_out_until_looking_takes_no_more_than_its_share(monkeypatch):
     times = {"step": 2.0, "look": 1.0, "steps": 30}
     looks = looks_of(monkeypatch, every=1, share=0.1, **times)
-    assert looks == [1, 6, 11, 16, 21, 26]
-    assert looks_of(monkeypatch, every=4, share=0.1, **times) == [1, 8, 16, 24]
+    assert looks == [1, 2, 7, 12, 17, 22, 27]
+    assert looks_of(monkeypatch, every=4, share=0.1, **times) == [1, 4, 12, 20, 28]
     assert looks_of(monkeypatch, every=4, **times) == [1, 4, 8, 12, 16, 20, 24, 28]
 
 
@@ -331,7 +331,7 @@ def test_unless_told_otherwise_it_looks_every_50_steps_in_2_percent_of_the_time(
         150,
         200,
     ]
-    assert looks_of(monkeypatch, step=1.0, look=2.5, steps=350) == [1, 150, 300]
+    assert looks_of(monkeypatch, step=1.0, look=2.5, steps=350) == [1, 50, 200, 350]
     assert looks_of(monkeypatch, step=1.0, look=2.5, steps=150, every=50) == [
         *(1, 50, 100, 150)
     ]

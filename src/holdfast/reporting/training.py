@@ -51,9 +51,10 @@ class Watch:
             has held in between; ``"stop"`` raises.
         estimates: also measure what only tends to its set; see `residuals`.
         share: the largest share of the time that looking may take: with 0.02, after a
-            look of one second those of the next 50 seconds are left out. ``None`` looks
-            at every multiple: the residuals of orthogonal weights cost about half a
-            training step, those of a decomposition several.
+            look of one second those of the next 50 seconds are left out. The first look
+            does not count. ``None`` looks at every multiple: the residuals of
+            orthogonal weights cost about half a training step, those of a
+            decomposition several.
 
     Raises:
         ValueError: a number is too small, or ``lost`` is neither of the two.
@@ -143,7 +144,8 @@ class Watch:
         if _passed(self.spectra_every, since, step):
             figures |= self._spectra()
         self._rested = time.perf_counter()
-        self._cost = self._rested - start
+        # the first look pays for what is paid once, and no later one is left out for it
+        self._cost = 0.0 if since is None else self._rested - start
         if self.log is not None:
             for name, value in figures.items():
                 self.log(name, value, step)
