@@ -159,6 +159,27 @@ def test_ties_and_shared_modules_come_back(path):
         assert equal(again.state_dict(), bits(model))
 
 
+@pytest.mark.parametrize("shards", [None, 20])
+def test_conjugates_and_their_parts_are_saved_as_they_read(shards, path):
+    def made(seed):
+        torch.manual_seed(seed)
+        model, z = plain()[:1], torch.randn(2, 3, dtype=torch.complex64)
+        tensors = {"z": z[0], "conjugate": z[0].conj(), "alone": z[1].conj()}
+        tensors["part"] = z[1].conj().imag
+        for name, tensor in tensors.items():
+            model.register_buffer(name, tensor)
+        return model
+
+    model = made(0)
+    holdfast.save(model, path, max_shard_size=shards)
+    clones = made(1)
+    for name, buffer in [*clones.named_buffers()]:
+        setattr(clones, name, buffer.clone().contiguous())
+    again = holdfast.load(path, clones).state_dict()
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again[key], tensor), key
+
+
 def test_parameters_keep_their_identity_and_gradients_of_nobody(path):
     model, target = parametrized(), plain(1)
     holdfast.save(model, path)

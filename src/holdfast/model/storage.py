@@ -150,12 +150,15 @@ def unshared(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
     """Return tensors with memory of their own, and which names are for the same one."""
     kept, tied, seen = dict[str, Tensor](), dict[str, str](), dict[object, str]()
     owners = set[int]()
-    for key, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_meta:
+    alive: list[Tensor] = []  # or another tensor would get the same memory
+    for key, lazy in state.items():
+        if lazy.layout != torch.strided or lazy.is_meta:
             raise CheckpointError(
                 f"`{key:.200}` cannot be saved: expected a dense tensor with values. "
-                f"Got {describe(tensor)}."
+                f"Got {describe(lazy)}."
             )
+        tensor = lazy.resolve_conj().resolve_neg()  # whose memory holds other values
+        alive.append(tensor)
         view = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if tensor.numel() and view in seen:
             tied[key] = seen[view]
