@@ -456,10 +456,13 @@ def test_after_an_exception_there_are_no_gradients_and_no_zeros():
     assert [p.grad for p in model.parametrizations.parameters()] == [None, None]
 
 
+@pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("where", ["step", "end"])
-def test_gradients_that_have_not_come_are_not_clipped_silently(where):
+def test_gradients_that_have_not_come_are_not_clipped_silently(where, before):
     model = holdfast.weight_norm(nn.Linear(4, 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if before:  # a part that would be clipped alone
+        loss_of(model, torch.randn(2, 4)).backward()
 
     def clipped(*, first: bool) -> None:
         with holdfast.accumulate(model) as waiting:
@@ -489,6 +492,59 @@ def test_freezing_an_original_underway_is_as_without_the_scope(kind, now):
             for x in batches[1:]:
                 loss_of(model, x).backward()
         assert first.requires_grad is now
+        return grads_of(model)
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS])
+def test_a_step_with_a_closure_has_the_gradients_that_it_computes(kind, named):
+    def train(scope):
+        torch.manual_seed(0)
+        model, x = stack(), torch.randn(2, 4)
+        optimizer = kind(model.parameters(), lr=0.01)
+        step = optimizer.step
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, x)
+            loss.backward()
+            return loss
+
+        with scope(model):
+            for _ in range(2):
+                step(closure=closure) if named else step(closure)
+        return [p.detach().clone() for p in model.parameters()]
+
+    before = train(lambda model: contextlib.nullcontext())
+    assert_close(train(holdfast.accumulate), before, rtol=1e-5, atol=1e-6)
+
+
+PENALTIES = {
+    "negative": lambda X: -X.real.sum(),
+    "zero": lambda X: X.real.sum() * 0,
+    "square": lambda X: X.abs().square().sum(),
+}
+
+
+@pytest.mark.parametrize("zero", [None, False, True])
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("kind", ACCUMULATED)
+def test_gradients_of_a_penalty_on_originals_are_added(kind, penalty, zero):
+    def train(scope):
+        torch.manual_seed(0)
+        model, batches = ACCUMULATED[kind](), torch.randn(4, 2, 4)
+        originals = [p for n, p in model.named_parameters() if "original" in n]
+        with scope(model):
+            for i, x in enumerate(batches):
+                loss_of(model, x).backward()
+                if i == 1 and zero is not None:
+                    model.zero_grad(set_to_none=zero)
+                for X in originals:
+                    PENALTIES[penalty](X).backward()
         return grads_of(model)
 
     assert_close(

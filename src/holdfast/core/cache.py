@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
@@ -122,13 +123,39 @@ def _retire(
         live[0].values[True].pop(live[1], None)
 
 
-def _before_step(*_: object) -> None:
+def bring_home() -> None:
     """Bring gradients that wait in leaves to the originals, which are to move."""
     scope = innermost.scope
     while scope is not None:
         if scope.leaves is not None:
             flush(scope)
         scope = scope.parent
+
+
+def _before_step(_: object, args: Any, kwargs: Any) -> Any:
+    """Bring gradients home, and also those of a closure that the step calls."""
+    bring_home()
+    scope = innermost.scope
+    while scope is not None and scope.leaves is None:
+        scope = scope.parent
+    if scope is None:
+        return None
+    rest = {name: _brought(value) for name, value in kwargs.items()}
+    return (args[0], *map(_brought, args[1:])), rest  # first comes the optimizer
+
+
+def _brought(argument: Any) -> Any:
+    """Let a closure bring home the gradients that it computes."""
+    if not callable(argument):
+        return argument
+
+    @functools.wraps(argument)
+    def closure(*args: Any, **kwargs: Any) -> Any:
+        found = argument(*args, **kwargs)
+        bring_home()
+        return found
+
+    return closure
 
 
 def flush(scope: Scope) -> None:
@@ -148,7 +175,7 @@ def _after_step(*_: object) -> None:
         scope = scope.parent
 
 
-at_home.append(_before_step)
+at_home.append(bring_home)
 register_optimizer_step_pre_hook(_before_step)
 register_optimizer_step_post_hook(_after_step)
 

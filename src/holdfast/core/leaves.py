@@ -10,6 +10,7 @@ from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from .torch_state import saved_tensor_hooks
 
@@ -111,6 +112,7 @@ class Waiting:
         self.chain = chain
         self.pairs: list[tuple[Tensor, Tensor]] = []
         self.marks: list[Mark] = []
+        self._watched: dict[int, list[RemovableHandle]] = {}
 
     def arrive(self) -> None:
         """Make ready for a gradient, which is not yet in its leaf."""
@@ -122,9 +124,22 @@ class Waiting:
             for original in self.chain.originals()
             if original.is_leaf and (original.requires_grad or id(original) in known)
         ]
+        for original, *_ in self.marks:
+            if original.requires_grad and id(original) not in self._watched:
+                self._watched[id(original)] = _watching(ref(self), original)
+
+    def added(self, original: Tensor) -> None:
+        """Note that a gradient came to an original itself, by a penalty on it say."""
+        self.marks = [
+            _marked(original, set()) if mark.original is original else mark
+            for mark in self.marks
+        ]
 
     def unmark(self) -> None:
         """Take the zeros away that nobody has added to."""
+        while self._watched:
+            for hook in self._watched.popitem()[1]:
+                hook.remove()
         for mark in self.marks:
             if mark.own and mark.original.grad is mark.grad and not mark.is_changed():
                 mark.original.grad = None
@@ -142,7 +157,7 @@ class Waiting:
     def refuse_early(self) -> None:
         """Refuse that gradients were scaled which had not come yet."""
         for mark in self.marks:
-            if mark.own and mark.is_changed() and bool(_signs(mark.grad).all()):
+            if mark.is_changed() and not mark.is_zeroed():
                 raise RuntimeError(
                     "The gradients of originals were changed inside "
                     "`holdfast.accumulate`, by clipping say, before they had arrived. "
@@ -161,6 +176,25 @@ def _marked(original: Tensor, own: set[int]) -> Mark:
 def _signs(grad: Tensor) -> Tensor:
     """Return which entries are negative, zeros too."""
     return (torch.view_as_real(grad) if grad.is_complex() else grad).signbit()
+
+
+def _watching(
+    waiting: ReferenceType[Waiting], original: Tensor
+) -> list[RemovableHandle]:
+    """Watch what other backward passes add to the gradient of an original."""
+
+    def before(_: Tensor) -> None:
+        if (live := waiting()) is not None:
+            live.forget_if_zeroed()
+
+    def after(original: Tensor) -> None:
+        if (live := waiting()) is not None:
+            live.added(original)
+
+    return [
+        original.register_hook(before),
+        original.register_post_accumulate_grad_hook(after),
+    ]
 
 
 def _arrive(waiting: ReferenceType[Waiting], _: Tensor) -> None:
