@@ -71,6 +71,17 @@ def test_s1_a_plain_checkpoint_loads(model, assign):
     net[0](x).sum().backward()
 
 
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("recipe", ["orthogonal", "weight_norm", "spectral_norm"])
+def test_s1_whole_numbers_are_refused_and_the_module_stays(recipe, assign):
+    layer = getattr(holdfast, recipe)(nn.Linear(4, 4)).eval()
+    before = copy.deepcopy(layer.state_dict())
+    state = {"weight": torch.eye(4, dtype=torch.int64), "bias": layer.bias.detach()}
+    with pytest.raises(RuntimeError, match="While loading `weight`: .*int64"):
+        layer.load_state_dict(state, assign=assign)
+    assert_close(dict(layer.state_dict()), dict(before), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("trivialized", [True, False])
 @pytest.mark.parametrize("kind", ORTHOGONAL)
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5)])

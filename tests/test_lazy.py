@@ -187,6 +187,23 @@ def test_L1_a_parametrized_state_dict_waits_for_the_first_batch(recipe, spelling
     assert lazy.state_dict().keys() == trained.state_dict().keys()
     assert_close(dict(lazy.state_dict()), dict(trained.state_dict()))
     assert not lazy[0]._load_state_dict_pre_hooks
+    assert not lazy[0]._state_dict_hooks or recipe == "spectral_norm"
+
+
+@pytest.mark.parametrize("recipe", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_L1_what_waits_is_in_the_state_dict(recipe, tmp_path):
+    def make(layer):
+        return nn.Sequential(getattr(holdfast, recipe)(layer)).eval()
+
+    trained, lazy = make(nn.Linear(6, 4)), make(nn.LazyLinear(4))
+    lazy.load_state_dict(trained.state_dict())
+    state = lazy.state_dict()
+    assert_close(dict(state), dict(trained.state_dict()))
+    again, x = make(nn.LazyLinear(4)), torch.randn(2, 6)
+    again.load_state_dict(state)
+    assert_close(again(x), trained(x))
+    with pytest.raises(errors.CheckpointError, match="Uninitialized"):
+        holdfast.save(lazy, tmp_path / "m.safetensors")  # nothing tells the maps yet
 
 
 def test_L1_a_state_dict_that_waits_is_strict_when_it_is_loaded():

@@ -59,6 +59,15 @@ class Deferred:
             if is_uninitialized(module, name):
                 state[key] = module._parameters.get(name, module._buffers.get(name))
 
+    def give(
+        self, module: nn.Module, state: dict[str, Any], prefix: str, *_: object
+    ) -> None:
+        """Put what is kept into a state dict, as if it had been loaded by now."""
+        for name in awaited(module):
+            if any(key.startswith(f"parametrizations.{name}.") for key in self.state):
+                del state[prefix + name]
+        state.update((prefix + key, value) for key, value in self.state.items())
+
     def _load(self, module: nn.Module) -> None:
         """Load what was kept; if it does not fit, no forward runs without it."""
         kept = self.state
@@ -92,14 +101,20 @@ class Deferred:
         if not self.steps:
             if self.state:
                 self._load(module)
-            hooks = module._forward_pre_hooks
-            for key in [key for key, hook in hooks.items() if hook is self]:
-                del hooks[key]
-            loading: Any = module._load_state_dict_pre_hooks
-            for key in [k for k, hook in loading.items() if _is_of(hook.hook, self)]:
-                del loading[key]
+            self._leave(module)
         if not moved_before:
             refine_hook(module, ())  # torch has made its list of hooks without it
+
+    def _leave(self, module: nn.Module) -> None:
+        loading: Any = module._load_state_dict_pre_hooks
+        own: list[tuple[Any, list[int]]] = [
+            (hooks, [key for key, hook in hooks.items() if _is_of(hook, self)])
+            for hooks in (module._forward_pre_hooks, module._state_dict_hooks)
+        ]
+        own.append((loading, [k for k, h in loading.items() if _is_of(h.hook, self)]))
+        for hooks, keys in own:
+            for key in keys:
+                del hooks[key]
 
 
 def is_uninitialized(module: nn.Module, name: str) -> bool:
@@ -117,6 +132,7 @@ def defer(module: nn.Module, name: str, step: Step) -> nn.Module:
         handle = module.register_load_state_dict_pre_hook(hook.keep)
         loading: Any = module._load_state_dict_pre_hooks
         loading.move_to_end(handle.id, last=False)
+        module._register_state_dict_hook(hook.give)  # the public one takes functions
     hook.steps.append((name, step))
     return module
 
@@ -171,8 +187,8 @@ def once_initialized(recipe: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
     return recipe_or_later
 
 
-def _is_of(method: object, hook: Deferred) -> bool:
-    return getattr(method, "__self__", None) is hook
+def _is_of(function: object, hook: Deferred) -> bool:
+    return getattr(function, "__self__", function) is hook
 
 
 def _holds(module: nn.Module, hook: object) -> bool:

@@ -204,7 +204,7 @@ def _placed(
     value = value.detach()
     if _is_where(value, like) and not chain.__dict__["_emptied"]:
         return value
-    if not assign:
+    if not assign or (_is_exact(value) and not _is_exact(like)):
         value = check_assigned(chain, _moved(value, like), lambda: path)
     _bind(chain, value, like, path)
     return value
@@ -222,6 +222,10 @@ def _bind(chain: ParametrizationList, value: Tensor, like: Tensor, path: str) ->
 
 def _is_where(value: Tensor, like: Tensor) -> bool:
     return value.dtype is like.dtype and value.device == like.device
+
+
+def _is_exact(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def _moved(value: Tensor, like: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def save(
     check_module(model, "save")
     limit, path = bytes_of(max_shard_size), file_at(path, "save")
     state = model.state_dict()
-    for key, value in state.items():
+    for key, value in (*state.items(), *model.named_parameters()):  # what waits too
         if (
             not isinstance(value, Tensor)
             or value.is_meta
