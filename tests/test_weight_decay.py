@@ -213,6 +213,28 @@ def test_exponential_averages_and_batch_norm():
     assert ema(x).shape == x.shape
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_the_statistics_of_an_average_are_those_of_torchs(use_buffers, loaded):
+    plain = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    averages = [
+        kind(copy.deepcopy(plain), use_buffers=use_buffers)
+        for kind in (holdfast.AverageWeights, AveragedModel)
+    ]
+    for x in torch.randn(3, 8, 4):
+        plain(x)  # moves the statistics of the model
+        for average in averages:
+            average.update_parameters(plain)
+    batches = [*torch.randn(4, 8, 4)]
+    for average in averages:  # nobody has read a weight
+        update_bn(batches, average)
+    ours, theirs = averages
+    if loaded:
+        state, ours = ours.state_dict(), holdfast.AverageWeights(plain)
+        ours.load_state_dict(state)
+    assert_close(dict(ours.module.state_dict()), dict(theirs.module.state_dict()))
+
+
 def test_averages_are_saved_and_loaded():
     model = moving_model()
     averages = holdfast.AverageWeights(model)

@@ -74,20 +74,32 @@ class AverageWeights(nn.Module):
         check_module(model, "AverageWeights.update_parameters")
         self._averages.update_parameters(_Weights(model))
         self._current = False
+        self._write_buffers()
 
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401
         super()._load_from_state_dict(*args)
         self._current = False
 
+    def _averaged(self) -> Iterator[tuple[nn.Module, str, Tensor | None, Tensor]]:
+        """Yield each place in the copy with the average that belongs there."""
+        averages = cast("_Weights", self._averages.module).tensors()
+        for place, average in zip(_places(self._copy), averages, strict=True):
+            yield *place, average
+
+    @torch.no_grad()
+    def _write_buffers(self) -> None:
+        """Write the buffers at once: `update_bn` resets and computes them anew."""
+        for *_, plain, average in self._averaged():
+            if plain is not None and not isinstance(plain, nn.Parameter):
+                plain.copy_(average)
+
     @torch.no_grad()
     def _write(self) -> None:
-        """Project the averages to their sets, and assign them."""
-        weights = cast("_Weights", self._averages.module)
-        averages = iter(weights.tensors())
-        for owner, name, plain in _places(self._copy):
-            average = next(averages)
+        """Project the averages of weights to their sets, and assign them."""
+        for owner, name, plain, average in self._averaged():
             if plain is not None:
-                plain.copy_(average)
+                if isinstance(plain, nn.Parameter):
+                    plain.copy_(average)
                 continue
             chain = cast("ParametrizationList", chain_of(owner, name))
             policy, chain.outside = chain.outside, "project"
