@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from holdfast import linalg
 from holdfast.errors import InvalidTensorError
 from holdfast.linalg.closed_form import closed_form
-from holdfast.linalg.inverse import near_identity
+from holdfast.linalg.inverse import invert_skew_part, near_identity
 from holdfast.linalg.products import scaled_product
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
@@ -90,12 +90,14 @@ def test_batches_are_inverted_one_by_one(n, batch):
         assert_close(M[one], torch.linalg.inv(S[one]), rtol=0, atol=1e-13)
 
 
-def test_negative_control_without_an_accretive_part_there_is_no_inverse():
+def test_negative_control_without_an_accretive_part_there_is_no_inverse_by_halves():
     """The halves have no pivots: a zero block in the corner is fatal to them."""
+    from holdfast.linalg.inverse import _by_halves
+
     n = 80
     S = torch.zeros(n, n, dtype=torch.float64)
     S[: n // 2, n // 2 :] = S[n // 2 :, : n // 2] = identity(n // 2)
-    assert not torch.allclose(linalg.accretive_inverse(S) @ S, identity(n))
+    assert not torch.allclose(_by_halves(S, 32) @ S, identity(n))
 
 
 @KINDS
@@ -125,6 +127,17 @@ def test_the_transform_is_the_formula(n, size, dtype):
 def test_single_precision_is_orthogonal_to_a_few_roundings(n, size, dtype):
     A = skew_of(n, size, torch.complex128 if dtype.is_complex else torch.float64)
     assert off(linalg.cayley_transform(A.to(dtype))) < 1e-5
+
+
+@PRECISIONS
+@pytest.mark.parametrize("size", [3e3, 1e4, 1e5, 1e6])
+@pytest.mark.parametrize("n", [65, 66, 129])
+def test_enormous_coordinates_are_orthogonal_all_the_same(n, size, dtype):
+    one = identity(n, dtype)
+    for L in (normal(3, n, n, dtype=dtype) * size / n**0.5).tril(-1):
+        A = L - L.mH
+        assert off(2 * linalg.accretive_inverse(one - A / 2) - one) < 1e-5
+        assert off(4 * invert_skew_part(L) - one) < 1e-5
 
 
 @PRECISIONS

@@ -53,6 +53,7 @@ SERIES = 128
 # where a look is cheap, and steps of Newton are added while it is this many roundings.
 # Such a step squares the error, but the residual that is seen stays at some roundings
 # times the norm of S: none follows one from below this fraction of a rounding's root.
+# From 1e4 on in single precision the steps may lead away: then there are pivots.
 _ROUNDINGS, _REFINEMENTS, _FRACTION = 16.0, 3, 1 / 8
 
 # Up to this length of its lower triangle, no skew matrix was found that needs the look.
@@ -118,7 +119,7 @@ def invert_accretive(S: Tensor) -> Tensor:
     leaf, M = _leaf(S), torch.empty_like(S, memory_format=torch.contiguous_format)
     _invert_into(S, M, leaf)
     if S.shape[-1] > leaf and S.device.type == "cpu":
-        M = _refined(M, lambda x: S @ x)
+        M = _refined(M, lambda x: S @ x, lambda: _by_lu(S))
     return M
 
 
@@ -130,7 +131,9 @@ def invert_skew_part(L: Tensor) -> Tensor:
     leaf, M = _leaf(L), torch.empty_like(L)
     _invert_into(L, M, leaf, skew=True)
     if L.shape[-1] > leaf and float(torch.linalg.vector_norm(L)) > _TAME:
-        M = _refined(M, lambda x: 2 * x - L @ x + L.mH @ x)
+        M = _refined(
+            M, lambda x: 2 * x - L @ x + L.mH @ x, lambda: _by_lu(_two_less(L))
+        )
     return M
 
 
@@ -140,22 +143,25 @@ def _leaf(S: Tensor) -> int:
     return _SINGLE if count == 1 else _FEW if count < 8 else _MANY
 
 
-def _refined(M: Tensor, times: Callable[[Tensor], Tensor]) -> Tensor:
+def _refined(
+    M: Tensor, times: Callable[[Tensor], Tensor], exact: Callable[[], Tensor]
+) -> Tensor:
     """Return an inverse that is right to rounding, for one that almost is.
 
     Args:
         M: the inverse of S.
         times: takes X to S X.
+        exact: computes the inverse with pivots, for norms that steps do not cope with.
     """
     eps = torch.finfo(M.dtype).eps
     for _ in range(_REFINEMENTS):
         off = float(_residual(M, times))
         if off <= _ROUNDINGS * eps:
-            break
+            return M
         M = add_product(M, M, times(M), alpha=-1, beta=2)
         if off <= _FRACTION * eps**0.5:
-            break
-    return M
+            return M
+    return exact()
 
 
 def _residual(M: Tensor, times: Callable[[Tensor], Tensor]) -> Tensor:
