@@ -30,7 +30,8 @@ class accumulate(contextlib.ContextDecorator):
     The gradients are those of plain backward passes, to rounding; after an exception
     the originals get none. Scaled losses (``GradScaler``) and ``retain_graph`` work as
     ever, and so does ``zero_grad``, which forgets what waits too: originals whose
-    gradients wait have zeros meanwhile. What looks at the gradients of originals comes
+    gradients wait have zeros meanwhile. ``optimizer.step(closure)`` has the gradients
+    that the closure computes. What looks at the gradients of originals comes
     after the scope, or after :meth:`flush`: clipping (refused before),
     ``scaler.unscale_`` and ``scaler.step``. ``torch.autograd.grad`` inside the scope
     knows no originals. With ``DistributedDataParallel``, keep the scope inside of
