@@ -166,6 +166,8 @@ def test_conjugates_and_their_parts_are_saved_as_they_read(shards, path):
         model, z = plain()[:1], torch.randn(2, 3, dtype=torch.complex64)
         tensors = {"z": z[0], "conjugate": z[0].conj(), "alone": z[1].conj()}
         tensors["part"] = z[1].conj().imag
+        for i in range(3):  # whose copies must not take each other's memory
+            tensors[f"turned_{i}"] = torch.randn(3, 2, dtype=z.dtype).mH
         for name, tensor in tensors.items():
             model.register_buffer(name, tensor)
         return model
