@@ -1,6 +1,6 @@
-"""The exponential of skew matrices by polynomials, and its derivatives.
+"""The exponential of skew matrices by polynomials, and its derivative.
 
-The polynomials are in `linalg/programs.py`.
+The polynomials are in `linalg/programs.py`, the gradient is in `linalg/sweeping.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from .moments import Moments, bound, higher, moments, within
 from .precision import double
 from .products import accumulate_product, add_product
-from .programs import DOUBLE, FIXED, SINGLE, Plan, Program, Row, Step
+from .programs import CUBE, DOUBLE, FIXED, SINGLE, Plan, Program, Row, Step
 from .tracing import traced
 from .unitarity import repaired, rounded_alike
 
@@ -135,7 +135,8 @@ def _halved(
     return Plan(program, int(most), equal=False), halvings
 
 
-def _scale(halvings: Tensor | None) -> Tensor:
+def scale(halvings: Tensor | None) -> Tensor:
+    """Return the factors of matrices that are halved so often."""
     assert halvings is not None
     return torch.exp2(-halvings)[..., None, None]
 
@@ -145,22 +146,23 @@ def _run(plan: Plan, halvings: Tensor | None, basis: list[Tensor]) -> Evaluation
     if plan.squarings:  # other elements than powers were for the whole A
         basis = basis[: len(plan.program.degrees)]
     if not plan.equal:
-        scale = _scale(halvings)
+        factor = scale(halvings)
         basis = [
-            B * scale**d for B, d in zip(basis, plan.program.degrees, strict=False)
+            B * factor**d for B, d in zip(basis, plan.program.degrees, strict=False)
         ]
     tensors: list[Tensor] = []
     for m, step in enumerate(plan.program.steps):
         X, Y = _factors(step, basis)
-        tensors += [] if X is basis[0] else [X]
-        tensors += [] if Y is basis[0] or Y is X else [Y]
+        if step != CUBE:  # see `_before_cube`
+            tensors += [] if X is basis[0] else [X]
+            tensors += [] if Y is basis[0] or Y is X else [Y]
         if m + 1 >= len(basis):
             basis.append(_product(step, basis, X, Y))
     D = basis[-1]
     for j in range(plan.squarings):
         tensors.append(D)
         squared = add_product(D, D, D, beta=2)
-        D = squared if plan.equal else _where(halvings, j, squared, D)
+        D = squared if plan.equal else chosen(halvings, j, squared, D)
     if plan.squarings >= _MANY and D.dtype in (torch.float32, torch.complex64):
         D = repaired(D)
     return Evaluation(D, plan, halvings, tuple(tensors))
@@ -180,89 +182,10 @@ def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tenso
     return accumulate_product(C, X, Y)
 
 
-def _where(halvings: Tensor | None, j: int, X: Tensor, Y: Tensor) -> Tensor:
+def chosen(halvings: Tensor | None, j: int, X: Tensor, Y: Tensor) -> Tensor:
     """Return X for the matrices that are halved more than j times, Y for others."""
     assert halvings is not None
     return torch.where((halvings > j)[..., None, None], X, Y)
-
-
-def sweep(
-    A: Tensor, G: Tensor, plan: Plan, halvings: Tensor | None, tensors: Sequence[Tensor]
-) -> Tensor:
-    r"""Return a gradient whose skew part is right, by a sweep back through the program.
-
-    A product Z = X Y costs two, :math:`\bar X = \bar Z Y^H` and
-    :math:`\bar Y = X^H \bar Z`. The square of an odd power Y costs one: of its gradient
-    only the symmetric part S matters, and of :math:`-(S Y + Y S)` any matrix that has
-    the same skew part, -2 S Y. Nothing is scaled to the size of G, so that its scale
-    changes no digit.
-
-    Args:
-        A: the matrix.
-        G: the gradient of the exponential.
-        plan: as evaluated.
-        halvings: as evaluated.
-        tensors: as evaluated.
-    """
-    scale = None if plan.equal else _scale(halvings)
-    A = A if scale is None else A * scale
-    saved = list(tensors)
-    for j in reversed(range(plan.squarings)):
-        D = saved.pop().mH
-        swept = add_product(add_product(G, D, G, beta=2), G, D)
-        G = swept if plan.equal else _where(halvings, j, swept, G)
-    steps = plan.program.steps
-    sums: list[Tensor | None] = [None] * len(steps)
-    for m in reversed(range(len(steps))):
-        added, left, right = steps[m]
-        Y = A if right == (1.0,) else saved.pop()
-        if left != right:
-            _add_product(sums, right, saved.pop().mH, G)
-            _add_product(sums, left, G, Y.mH)
-        elif _is_unit(left):
-            _add_product(sums, left, _transposed(G).add_(G), Y.mH)
-        else:
-            _add(sums, left, accumulate_product(G @ Y.mH, Y.mH, G))
-        _add(sums, added, G, ours=m + 1 < len(steps))
-        last = sums.pop()
-        assert last is not None
-        G = last
-    return G if scale is None else G * scale
-
-
-def _transposed(X: Tensor) -> Tensor:
-    """Return a copy, to be changed in place; faster than reading X in two orders."""
-    return X.mH.clone(memory_format=torch.contiguous_format)
-
-
-def _is_unit(row: Row) -> bool:
-    return row[-1] == 1 and not any(row[:-1])
-
-
-def _add_product(sums: list[Tensor | None], row: Row, X: Tensor, Y: Tensor) -> None:
-    """Add multiples of X Y to the gradients of the basis."""
-    last = sums[len(row) - 1]
-    if _is_unit(row) and last is not None:
-        sums[len(row) - 1] = accumulate_product(last, X, Y)
-    else:
-        _add(sums, row, X @ Y)
-
-
-def _add(sums: list[Tensor | None], row: Row, G: Tensor, *, ours: bool = True) -> None:
-    """Add multiples of G to the gradients of the basis; it may become one if ours.
-
-    Memory that was just in use is much quicker than new one.
-    """
-    rest: list[tuple[int, float]] = []
-    for i, c in enumerate(row):
-        total = sums[i]
-        if total is not None and c:
-            total.add_(G, alpha=c)
-        elif c:
-            rest.append((i, c))
-    for place, (i, c) in enumerate(rest):
-        own = ours and place + 1 == len(rest)
-        sums[i] = (G if c == 1 else G.mul_(c)) if own else G * c
 
 
 def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor | None) -> Tensor:
@@ -272,8 +195,8 @@ def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor | None) -> Ten
     times the value. Its adjoint is the same function at ``A.mH``.
     """
     if not plan.equal:
-        scale = _scale(halvings)
-        A, H = A * scale, H * scale
+        factor = scale(halvings)
+        A, H = A * factor, H * factor
     basis, slopes = [A], [H]
     for step in plan.program.steps:
         (X, Y), (dX, dY) = _factors(step, basis), _factors(step, slopes)
@@ -284,7 +207,7 @@ def derivative(A: Tensor, H: Tensor, plan: Plan, halvings: Tensor | None) -> Ten
         squared = add_product(D, D, D, beta=2)
         moved = add_product(add_product(dD, D, dD, beta=2), dD, D)
         if not plan.equal:
-            squared = _where(halvings, j, squared, D)
-            moved = _where(halvings, j, moved, dD)
+            squared = chosen(halvings, j, squared, D)
+            moved = chosen(halvings, j, moved, dD)
         D, dD = squared, moved
     return dD

@@ -101,7 +101,7 @@ class Plan:
 
 
 _SQUARE = Step((), (1.0,), (1.0,))  # A²
-_CUBE = Step((), (0.0, 1.0), (1.0,))  # A³
+CUBE = Step((), (0.0, 1.0), (1.0,))  # A³
 _THIRD = (0.0, 0.0, 1.0)
 _SIXTH = Step((), _THIRD, _THIRD)  # A⁶
 _MIXED = Step((), (0.0, 1.0), (0.10364139743640501, 0.02609335942684373))  # A³, A⁴
@@ -141,7 +141,7 @@ SINGLE = (
         3,
         (
             _SQUARE,
-            _CUBE,
+            CUBE,
             Step(
                 (0.07588696901089069, 0.06993734999340732, 0.004493660988050381),
                 _TWELFTH,
@@ -168,7 +168,7 @@ DOUBLE = (
         4,
         (
             _SQUARE,
-            _CUBE,
+            CUBE,
             _SIXTH,
             Step(
                 (
@@ -215,7 +215,7 @@ _FINE = Program(
     3,
     (
         _SQUARE,
-        _CUBE,
+        CUBE,
         Step(
             (0.06520174221673096, 0.08210287161955117, 0.005410167827526145),
             _FINE_TWELFTH,

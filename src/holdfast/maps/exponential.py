@@ -47,7 +47,7 @@ class MatrixExp(Parametrization):
     stays in its component. No other matrix can be assigned, and the codomain is that
     set, once the map is registered after the other. After `Skew` it costs four
     products of size n up to a norm of two and one more for each doubling, the gradient
-    seven and two more (fourteen and 27 where the host may not look at the norm, see
+    six and two more (fourteen and 26 where the host may not look at the norm, see
     `linalg.skew_exponential`); after `Symmetric`, one eigendecomposition; else, and if
     that is compiled, some ten products, and five times as much the gradient.
 
