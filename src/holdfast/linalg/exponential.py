@@ -30,10 +30,10 @@ def skew_exponential(A: Tensor) -> Tensor:
     one. Real 2 x 2 and 3 x 3 matrices have closed forms. All others take Chebyshev
     polynomials and squarings, see `linalg/programs.py`. In single precision that is 2
     products of size n for tiny norms, 3 up to a norm of about one and 4 up to one of
-    two to three, and 3, 5 and 6 for the gradient; in double 5 and 7. Each doubling adds
-    one squaring, and two products for the gradient. From the second squaring on, single
-    precision takes two products more, for a step of Newton and Schulz that undoes what
-    they have made of rounding.
+    two to three, and 3, 5 (4 below a norm of a third) and 6 for the gradient; in double
+    5 and 7. Each doubling adds one squaring, and two products for the gradient. From
+    the second squaring on, single precision takes two products more, for a step of
+    Newton and Schulz that undoes what they have made of rounding.
 
     Where the host may not look at the norm (on another device than the CPU, and while
     tracing) there are always 10 squarings: 15 or 16 products, and 26 or 27 for the

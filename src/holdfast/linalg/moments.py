@@ -42,7 +42,8 @@ def moments(basis: Sequence[Tensor]) -> Moments:
     """Return the moments that A and its square give."""
     A, square = basis
     pair = _pair(A)
-    first, second = _inner(A, A) / pair, _inner(square, square) / pair
+    trace = square.detach().diagonal(dim1=-2, dim2=-1).sum(-1).real  # of -A^H A
+    first, second = -_number(trace) / pair, _inner(square, square) / pair
     return Moments(0, (A.shape[-1] / pair, first, second))
 
 
@@ -90,8 +91,13 @@ def bound(power: Tensor, degree: int) -> Tensor:
     return norm.sqrt() if degree == 2 else norm.pow(1 / degree)
 
 
-def _inner(X: Tensor, Y: Tensor) -> float | Tensor:
+def _inner(X: Tensor, Y: Tensor) -> Number:
     """Return the real part of the inner product."""
+    if X.ndim > 2 and X is Y:  # in one pass
+        return _number(torch.linalg.vector_norm(X.detach(), dim=(-2, -1))) ** 2
     X, Y = X.detach().flatten(-2), Y.detach().flatten(-2)
-    product = torch.linalg.vecdot(X, Y).real
-    return product.item() if product.ndim == 0 else product.double()
+    return _number(torch.linalg.vecdot(X, Y).real)
+
+
+def _number(x: Tensor) -> Number:
+    return x.item() if x.ndim == 0 else x.double()
