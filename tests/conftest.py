@@ -77,3 +77,14 @@ def no_waiting(device: None) -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def mesh() -> Iterator[object]:
+    """Yield a mesh of this process alone."""
+    pytest.importorskip("torch.distributed.fsdp")
+    pytest.importorskip("torch.distributed.device_mesh")
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()

@@ -285,21 +285,10 @@ def test_stacks_of_structured_weights_too():
     assert_close(gradients(model), gradients(twin))
 
 
-@pytest.fixture
-def process_group():
-    """Yield a mesh of this process alone."""
-    pytest.importorskip("torch.distributed.fsdp")
-    pytest.importorskip("torch.distributed.device_mesh")
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
-def test_a_model_whose_originals_are_freed_is_refused(process_group):
+def test_a_model_whose_originals_are_freed_is_refused(mesh):
     """Its memory would be read after it was freed."""
     model = nn.Sequential(nn.ReLU(), holdfast.weight_norm(nn.Linear(4, 4)))
-    torch.distributed.fsdp.fully_shard(model[1], mesh=process_group)
+    torch.distributed.fsdp.fully_shard(model[1], mesh=mesh)
     with pytest.raises(errors.InvalidTensorError, match="`1` is sharded by FSDP"):
         holdfast.accumulate(model).__enter__()
     with holdfast.cached(model):

@@ -18,17 +18,6 @@ from support import state_of, told
 RECIPES = [holdfast.weight_norm, holdfast.orthogonal, holdfast.spectral_norm]
 
 
-@pytest.fixture
-def mesh():
-    """Yield a mesh of this process alone."""
-    pytest.importorskip("torch.distributed.fsdp")
-    pytest.importorskip("torch.distributed.device_mesh")
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
 def model_of(recipe) -> nn.Module:
     return nn.Sequential(nn.ReLU(), recipe(nn.Linear(4, 4)))
 
