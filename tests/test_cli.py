@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -293,6 +294,22 @@ def test_the_command_starts_without_the_packages_of_the_demo(tmp_path):
 # Ctrl-C
 
 
+@contextlib.contextmanager
+def run_beside(code, arguments, folder):
+    """Run code in another process, which is there no longer afterwards."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_ctrl_c_ends_a_training_with_one_line(tmp_path):
     # A shell that starts the tests in the background lets them ignore SIGINT.
     code = (
@@ -302,20 +319,10 @@ def test_ctrl_c_ends_a_training_with_one_line(tmp_path):
         "sys.exit(main(sys.argv[1:]))"
     )
     arguments = ["demo", "digits", "--quick", "--epochs=1000", "--output=new/deep"]
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            assert any(line.startswith("training") for line in process.stdout)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
+    with run_beside(code, arguments, tmp_path) as process:
+        assert any(line.startswith("training") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip().splitlines() == ["Interrupted."]
     assert "accuracy" not in out
@@ -333,19 +340,10 @@ def test_ctrl_c_while_torch_is_imported_ends_without_a_traceback(tmp_path):
         "from holdfast_command import main\n"
         "sys.exit(main())"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "importing\n"
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
+    with run_beside(code, [], tmp_path) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "Interrupted.\n"
 
