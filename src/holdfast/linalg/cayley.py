@@ -27,7 +27,7 @@ from torch import Tensor
 from .closed_form import Rule, Tensors, closed_form
 from .inverse import SERIES, invert_accretive, invert_skew_part, near_identity
 from .precision import full_precision
-from .products import add_product, add_to_diagonal, scaled_product
+from .products import add_product, add_to_diagonal, product
 from .structure import (
     difference,
     difference_,
@@ -75,8 +75,8 @@ class _Cayley:
     @staticmethod
     def vjp(kept: tuple[Tensor], needs: Any, G: Tensor) -> Tensors:  # noqa: ANN401
         (Q,) = kept
-        half = scaled_product(Q.mH, G, 0.25).add_(G, alpha=0.25)
-        return ((half @ Q.mH).add_(half),)
+        half = add_product(G, Q.mH, G)
+        return (add_product(half, half, Q.mH).mul_(0.25),)
 
     @staticmethod
     def jvp(kept: tuple[Tensor], dA: Tensor) -> Tensors:
@@ -90,7 +90,7 @@ class _CayleyAt:
     ) -> tuple[Tensor, Tensor]:
         # not 2BM - B: the product would be twice as large, and so its rounding
         C = transform(A)
-        return base @ C, C
+        return product(base, C), C
 
     @staticmethod
     def keep(inputs: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> Tensors:
@@ -106,12 +106,12 @@ class _CayleyAt:
         Q, C, base = kept
         gA = gbase = None
         if needs[0]:
-            left = scaled_product((Q + base).mH, G, 0.25)
+            left = product((Q + base).mH, G)
             if gC is not None:
-                left = left + add_product(gC, C.mH, gC, alpha=0.25, beta=0.25)
-            gA = (left @ C.mH).add_(left)
+                left = left + add_product(gC, C.mH, gC)
+            gA = add_product(left, left, C.mH).mul_(0.25)
         if needs[1]:
-            gbase = G @ C.mH
+            gbase = product(G, C.mH)
         return gA, gbase
 
     @staticmethod

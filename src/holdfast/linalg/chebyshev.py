@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .moments import Moments, bound, higher, moments, within
 from .precision import double
-from .products import accumulate_product, add_product
+from .products import accumulate_product, add_product, product
 from .programs import CUBE, DOUBLE, FIXED, SINGLE, Plan, Program, Row, Step
 from .tracing import traced
 from .unitarity import repaired, rounded_alike
@@ -63,7 +63,7 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     """
     wide = A.dtype in (torch.float64, torch.complex128)
     *smaller, largest = DOUBLE if wide else SINGLE
-    basis = [A, A @ A]
+    basis = [A, product(A, A)]
     if fixed:
         plan = FIXED[wide]
         basis = _extended(basis, plan.program)
@@ -105,7 +105,7 @@ def _extended(basis: Sequence[Tensor], program: Program) -> list[Tensor]:
     basis = [*basis]
     for step in program.steps[len(basis) - 1 : program.known - 1]:
         X, Y = _factors(step, basis)
-        basis.append(X @ Y)
+        basis.append(product(X, Y))
     return basis
 
 
@@ -175,7 +175,7 @@ def _factors(step: Step, basis: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def _product(step: Step, basis: Sequence[Tensor], X: Tensor, Y: Tensor) -> Tensor:
     if not step.added:
-        return X @ Y
+        return product(X, Y)
     C = combine(step.added, basis)
     if traced(C) or any(C is B for B in basis):
         return add_product(C, X, Y)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .chebyshev import derivative, evaluate
 from .portable import portable_exponential
 from .precision import double, exactly
-from .products import add_product, add_to_diagonal
+from .products import add_product, add_to_diagonal, product
 from .rotation import plane_rotation, space_rotation, turned
 from .structure import (
     difference_,
@@ -87,7 +87,7 @@ def skew_exponential_lower(X: Tensor, base: Tensor | None = None) -> Tensor:
     if plain and (base is None or not (base.requires_grad or traced(base))):
         return _LowerExponential.apply(X, base if base is None else base.expand_as(X))
     E = skew_exponential(lower_skew(X))
-    return E if base is None else base @ E
+    return E if base is None else product(base, E)
 
 
 class _SkewExponential(torch.autograd.Function):
@@ -133,7 +133,7 @@ class _LowerExponential(torch.autograd.Function):
         """Return the lower gradient."""
         X, A, base, halvings, *tensors = ctx.saved_tensors
         with exactly(A):
-            G = grads[0] if base is None else base.mH @ grads[0]
+            G = grads[0] if base is None else product(base.mH, grads[0])
             if torch.is_grad_enabled():
                 slope = derivative(lower_skew(X).mH, G, ctx.plan, halvings)
             else:

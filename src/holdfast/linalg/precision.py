@@ -66,9 +66,10 @@ def autocasts(X: Tensor) -> bool:
 def coarse(X: Tensor) -> bool:
     """Tell whether products of the tensor would have less digits than it has.
 
-    So it is under autocast, and on CUDA where products of single precision may be
-    rounded to TF32 (`torch.set_float32_matmul_precision`), whose three digits no
-    orthogonal matrix would keep. What a compiler makes follows that setting.
+    So it is under autocast, and where products of single precision may be rounded
+    (`torch.set_float32_matmul_precision`): to TF32 on CUDA, to bfloat16 on processors
+    that have tiles for it. No orthogonal matrix would keep the three digits of these.
+    What a compiler makes follows that setting.
 
     Example:
         >>> import torch
@@ -76,7 +77,7 @@ def coarse(X: Tensor) -> bool:
         ...     print(coarse(torch.zeros(2)))
         True
     """
-    return autocasts(X) or _on_tensor_cores(X)
+    return autocasts(X) or _rounding(X) is not None
 
 
 def exactly(X: Tensor) -> AbstractContextManager[object]:
@@ -95,35 +96,36 @@ def exactly(X: Tensor) -> AbstractContextManager[object]:
     cast_by_none: AbstractContextManager[object] = nullcontext()
     if autocasts(X):
         cast_by_none = torch.autocast(X.device.type, enabled=False)
-    if not _on_tensor_cores(X):
-        return cast_by_none
-    return _tensor_cores.unused(cast_by_none)
+    rounding = _rounding(X)
+    return cast_by_none if rounding is None else rounding.unused(cast_by_none)
 
 
-def _on_tensor_cores(X: Tensor) -> bool:
-    return not torch.compiler.is_compiling() and X.is_cuda and _tensor_cores.used()
-
-
-class _TensorCores:
-    """Torch's setting for products of single precision on CUDA: one for all threads.
+class _Rounding:
+    """Torch's setting for products of single precision: one for all threads.
 
     The first thread that comes switches it, and the last one that leaves switches back.
+
+    Args:
+        backend: what has the setting, as `torch.backends.cuda.matmul`.
     """
 
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = Lock(), 0, _EXACT
+    def __init__(self, backend: Any) -> None:  # noqa: ANN401
+        self._backend = backend
+        # since torch 2.9; before, there was one for all devices
+        self._exact = "ieee" if hasattr(backend, "fp32_precision") else "highest"
+        self._lock, self._inside, self._before = Lock(), 0, self._exact
 
     def used(self) -> bool:
         """Tell whether products may be rounded."""
-        return _setting() not in (_EXACT, "none")
+        return self._setting() not in (self._exact, "none")
 
     @contextmanager
     def unused(self, inside: AbstractContextManager[object]) -> Generator[None]:
         """Let no product be rounded, in another context."""
         with self._lock:
             if self._inside == 0:
-                self._before = _setting()
-                _set(_EXACT)
+                self._before = self._setting()
+                self._set(self._exact)
             self._inside += 1
         try:
             with inside:
@@ -132,24 +134,36 @@ class _TensorCores:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
-                    _set(self._before)
+                    self._set(self._before)
+
+    def _setting(self) -> str:
+        if self._exact == "ieee":
+            return str(self._backend.fp32_precision)
+        return torch.get_float32_matmul_precision()
+
+    def _set(self, precision: str) -> None:
+        if self._exact == "ieee":
+            self._backend.fp32_precision = precision
+        else:
+            torch.set_float32_matmul_precision(precision)
 
 
-if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # since torch 2.9
-    _EXACT = "ieee"
+_tensor_cores = _Rounding(torch.backends.cuda.matmul)
+_of_cpu: Any = getattr(torch.backends.mkldnn, "matmul", None)
+_tiles = _tensor_cores if _of_cpu is None else _Rounding(_of_cpu)
 
-    def _setting() -> str:
-        return str(torch.backends.cuda.matmul.fp32_precision)
+# Older torch does not tell, and other architectures may round without tiles.
+_processor = getattr(torch.cpu, "get_capabilities", dict)()
+_HAS_TILES = bool(_processor.get("amx_bf16", True))
 
-    def _set(precision: str) -> None:
-        torch.backends.cuda.matmul.fp32_precision = precision
 
-else:
-    _EXACT = "highest"
-    _setting = torch.get_float32_matmul_precision
-    _set = torch.set_float32_matmul_precision
-
-_tensor_cores = _TensorCores()
+def _rounding(X: Tensor) -> _Rounding | None:
+    """Return what rounds products of the tensor, if anything does."""
+    if torch.compiler.is_compiling():
+        return None
+    if X.is_cuda:
+        return _tensor_cores if _tensor_cores.used() else None
+    return _tiles if _HAS_TILES and X.is_cpu and _tiles.used() else None
 
 
 def full_precision(

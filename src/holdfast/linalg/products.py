@@ -1,9 +1,29 @@
-"""Fused products: what is scaled and added costs no pass of its own."""
+"""Fused products: what is scaled and added costs no pass of its own, or a cheap one.
+
+Large matrices go through oneDNN where that is quicker. See Note [Registers] in
+`linalg/onednn.py`.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from .onednn import quicker, sum_of_products
+
+
+def product(A: Tensor, B: Tensor) -> Tensor:
+    r"""Return :math:`A B`.
+
+    Shape: ``(*batch, n, k), (*batch, k, m) -> (*batch, n, m)``.
+
+    Example:
+        >>> import torch
+        >>> product(torch.eye(2), torch.ones(2, 1))
+        tensor([[1.],
+                [1.]])
+    """
+    return sum_of_products(None, A, B) if quicker(A, B) else A @ B
 
 
 def add_product(
@@ -21,13 +41,18 @@ def add_product(
         tensor([[3., 2.],
                 [2., 3.]])
     """
+    if quicker(A, B):
+        if alpha == beta == 1:
+            return sum_of_products(C, A, B)
+        P = sum_of_products(None, A, B).mul_(alpha)
+        return P if beta == 0 else P.add_(C, alpha=beta)
     if A.ndim == 2:
         return torch.addmm(C, A, B, alpha=alpha, beta=beta)
     if A.ndim == 3:
         return torch.baddbmm(C, A, B, alpha=alpha, beta=beta)
     # not flattened: torch lacks batches of that, and forward derivatives if conjugated
-    product = alpha * (A @ B)
-    return product if beta == 0 else product + beta * C
+    P = alpha * (A @ B)
+    return P if beta == 0 else P + beta * C
 
 
 def scaled_product(A: Tensor, B: Tensor, alpha: float) -> Tensor:
@@ -59,6 +84,8 @@ def accumulate_product(
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or C.ndim > 3:
         return add_product(C, A, B, alpha=alpha, beta=beta)
+    if alpha == beta == 1 and quicker(A, B):
+        return sum_of_products(C, A, B)
     product_into(C, A, B, alpha=alpha, beta=beta)
     return C
 

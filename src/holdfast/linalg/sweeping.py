@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .chebyshev import chosen, scale
-from .products import accumulate_product, add_product
+from .products import accumulate_product, add_product, product
 from .programs import CUBE, Plan, Row
 from .structure import difference_
 
@@ -52,7 +52,7 @@ def sweep(
         elif _is_unit(left):
             _add_product(sums, left, _transposed(G).add_(G), Y.mH)
         else:
-            _add(sums, left, accumulate_product(G @ Y.mH, Y.mH, G))
+            _add(sums, left, accumulate_product(product(G, Y.mH), Y.mH, G))
         _add(sums, added, G, ours=m + 1 < len(steps))
         last = sums.pop()
         assert last is not None
@@ -70,7 +70,7 @@ def _before_cube(sums: Sequence[Tensor | None], cube: Tensor, A: Tensor) -> Tens
     first, square = sums
     assert first is not None
     assert square is not None
-    P = difference_(cube) @ A.mH  # twice that
+    P = product(difference_(cube), A.mH)  # twice that
     square.add_(P, alpha=0.5)
     even = _transposed(square).add_(square).add_(P, alpha=0.5)
     return accumulate_product(first, even, A.mH)
@@ -91,7 +91,7 @@ def _add_product(sums: list[Tensor | None], row: Row, X: Tensor, Y: Tensor) -> N
     if _is_unit(row) and last is not None:
         sums[len(row) - 1] = accumulate_product(last, X, Y)
     else:
-        _add(sums, row, X @ Y)
+        _add(sums, row, product(X, Y))
 
 
 def _add(sums: list[Tensor | None], row: Row, G: Tensor, *, ours: bool = True) -> None:

@@ -27,6 +27,24 @@ from torch.autograd import forward_ad
 weight_norm_interface = torch._weight_norm_interface  # pyright: ignore[reportPrivateImportUsage]
 weight_norm_interface_backward = torch.ops.aten._weight_norm_interface_backward.default
 
+
+def linear_pointwise(X: Tensor, W: Tensor, other: Tensor | None) -> Tensor:
+    """Return X W^T by oneDNN, added to another matrix. See Note [Registers].
+
+    The note is in `linalg/onednn.py`.
+
+    Example:
+        >>> import torch
+        >>> linear_pointwise(torch.eye(2), torch.ones(2, 2), torch.eye(2))
+        tensor([[2., 1.],
+                [1., 2.]])
+    """
+    product = torch.ops.mkldnn._linear_pointwise
+    if other is None:
+        return product.default(X, W, None, "none", [], "")
+    return product.binary(X, other, W, None, "add")
+
+
 Method = TypeVar("Method", bound=Callable[..., object])
 
 
