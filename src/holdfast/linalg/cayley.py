@@ -36,6 +36,7 @@ from .structure import (
     skew_of_lower,
 )
 from .tracing import recorded
+from .unitarity import settled
 
 Unary = Callable[[Tensor], Tensor]
 
@@ -46,6 +47,7 @@ _LARGEST = 4.0
 _BLOCK = 16
 
 
+@settled
 def _transform(A: Tensor) -> Tensor:
     """Return 2M - I. See Note [Two products]."""
     E = A * -0.5
@@ -59,6 +61,12 @@ def _transform_of_lower(X: Tensor) -> Tensor:
     n = X.shape[-1]
     if n <= SERIES or X.device.type != "cpu" or recorded(X) or X.ndim > 3:
         return _transform(skew_of_lower(X))
+    return _in_place(X)
+
+
+@settled
+def _in_place(X: Tensor) -> Tensor:
+    """Return the same, without making the skew matrix."""
     L = lower(X.clone(memory_format=torch.contiguous_format))
     return add_to_diagonal(invert_skew_part(L).mul_(4), -1)
 

@@ -41,6 +41,7 @@ from .products import (
 from .resolvent import resolvent, resolvent_gradient, resolvent_tangent
 from .structure import require_square
 from .tracing import recorded, traced
+from .unitarity import settled
 
 
 def _minus_identity(X: Tensor) -> Tensor:
@@ -74,6 +75,7 @@ def _stacked(K: Tensor, X: Tensor, signs: Tensor | None = None) -> Tensor:
 
 class _Thin:
     @staticmethod
+    @settled
     def forward(Omega: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
         X = resolvent(Omega, K)
         return _stacked(K, X), X
@@ -106,6 +108,7 @@ class _Thin:
 
 class _ThinLower:
     @staticmethod
+    @settled
     def forward(X: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor]:
         upper, K = _parts(X)
         L = upper.tril()
@@ -151,6 +154,7 @@ class _ThinLower:
 
 class _ThinAt:
     @staticmethod
+    @settled
     def forward(Z: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         C = base.mH @ Z
         K = add_product(Z, base, C, alpha=-1)

@@ -1,14 +1,27 @@
-"""What rounding leaves of unitary matrices, given as I + D."""
+"""What rounding leaves of unitary matrices, some of them given as I + D."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from .inverse import random_signs
+from .precision import double
 from .products import add_product
+from .tracing import recorded
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 # From this size on a value is looked at, and may be off by so many roundings.
 _SIZE, _ROUNDINGS = 64, 25.0
+
+# After so many steps of the power method that many show.
+_STEPS, _SEEN = 3, 18.0
 
 
 def repaired(D: Tensor) -> Tensor:
@@ -30,3 +43,52 @@ def rounded_alike(D: Tensor, A: Tensor) -> bool:
     sizes = torch.linalg.vector_norm(off, dim=-2)
     limit = _ROUNDINGS * torch.finfo(A.dtype).eps
     return bool((sizes > limit * torch.linalg.vector_norm(u, dim=-2)).any())
+
+
+def settled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Let a function do it again in double precision where rounding errors added up.
+
+    They do where a matrix has structure, as blocks of equal entries, in a few
+    directions, which the power method finds from any start.
+
+    Args:
+        function: its first result is unitary, or its columns are.
+    """
+
+    @functools.wraps(function)
+    def computed(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        found = function(*args, **kwargs)
+        Q = _first(found)
+        if not _far_from_unitary(Q):
+            return found
+        wide: Any = _cast(args, Q.dtype, double)
+        again = function(*wide, **kwargs)
+        return _cast(again, double(Q).dtype, lambda X: X.to(Q.dtype))
+
+    return computed
+
+
+def _first(found: Any) -> Tensor:  # noqa: ANN401
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _cast(value: Any, dtype: torch.dtype, to: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401
+    """Cast a tensor, or those of a tuple, that has a type."""
+    if isinstance(value, tuple):
+        return tuple(_cast(x, dtype, to) for x in value)
+    return to(value) if getattr(value, "dtype", None) == dtype else value
+
+
+def _far_from_unitary(Q: Tensor) -> bool:
+    """Tell it of a large matrix in single precision, where a look is cheap."""
+    if Q.shape[-1] <= _SIZE or Q.dtype not in (torch.float32, torch.complex64):
+        return False
+    if Q.device.type != "cpu" or recorded(Q):
+        return False
+    x = random_signs(Q.shape[-1], 1, Q.dtype).expand(*Q.shape[:-2], -1, -1)
+    size = x.real
+    for _ in range(_STEPS):
+        x = add_product(x, Q.mH, Q @ x, beta=-1)
+        size = torch.linalg.vector_norm(x, dim=-2, keepdim=True)
+        x = x / size.clamp_min(torch.finfo(Q.dtype).tiny)
+    return bool((size > _SEEN * torch.finfo(Q.dtype).eps).any())
