@@ -119,6 +119,21 @@ def test_products_are_the_same_by_either_library(batch, half_idle, monkeypatch):
             assert_close(found, expected, rtol=1e-5, atol=2e-4)
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])
+def test_products_into_rows_and_into_parts_of_rows(beta, half_idle, monkeypatch):
+    A, B = torch.randn(2, N, N)
+    for columns in (N, N + 1):
+        C = torch.randn(N + 1, columns)
+        part = C[1:, :N]
+        before, expected = C.clone(), beta * part + 2 * A @ B
+        with torch.no_grad(), counted(monkeypatch) as calls:
+            products.product_into(part, A, B, alpha=2, beta=beta)
+        assert bool(calls) == part.is_contiguous()
+        assert_close(part, expected, rtol=1e-5, atol=2e-4)
+        assert torch.equal(C[0], before[0]), "the rest is as it was"
+        assert torch.equal(C[:, N:], before[:, N:])
+
+
 @pytest.mark.parametrize("kind", ["cayley", "matrix_exp"])
 @pytest.mark.parametrize("based", [True, False])
 def test_weights_and_gradients_are_the_same(kind, based, half_idle, monkeypatch):

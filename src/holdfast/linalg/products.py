@@ -105,8 +105,12 @@ def product_into(
         tensor([[1., 0.],
                 [1., 0.]])
     """
-    product = C.addmm_ if C.ndim == 2 else C.baddbmm_
-    product(A, B, alpha=alpha, beta=beta)
+    if C.is_contiguous() and quicker(A, B):  # a pass over parts of rows costs too much
+        P = sum_of_products(None, A, B).mul_(alpha)
+        C.copy_(P if beta == 0 else P.add_(C, alpha=beta))
+        return
+    into = C.addmm_ if C.ndim == 2 else C.baddbmm_
+    into(A, B, alpha=alpha, beta=beta)
 
 
 def add_to_diagonal(X: Tensor, values: Tensor | float, alpha: float = 1) -> Tensor:

@@ -35,6 +35,7 @@ from .products import (
     accumulate_product,
     add_product,
     add_to_diagonal,
+    product,
     product_into,
     scaled_product,
 )
@@ -92,7 +93,7 @@ class _Thin:
         gX: Tensor | None,
     ) -> Tensors:
         X, K = kept
-        upper, lower = _parts(G @ X.mH)
+        upper, lower = _parts(product(G, X.mH))
         half = resolvent_gradient(X, K, upper, lower, gX)
         return half, add_product(lower, K, half + half.mH, alpha=-0.5)
 
@@ -129,7 +130,7 @@ class _ThinLower:
         gR: Tensor | None,
     ) -> Tensors:
         X, signs, R = kept
-        K, gX = _parts(X)[1], G @ _signed(R, signs).mH
+        K, gX = _parts(X)[1], product(G, _signed(R, signs).mH)
         upper, lower = _parts(gX)
         half = resolvent_gradient(R, K, upper, lower, gR)
         L = (half - half.mH).tril()
@@ -156,10 +157,10 @@ class _ThinAt:
     @staticmethod
     @settled
     def forward(Z: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        C = base.mH @ Z
+        C = product(base.mH, Z)
         K = add_product(Z, base, C, alpha=-1)
         X = resolvent(C - C.mH, K)
-        Q = accumulate_product(K @ X, base, add_to_diagonal(2 * X, -1))
+        Q = accumulate_product(product(K, X), base, add_to_diagonal(2 * X, -1))
         return Q, X, K
 
     @staticmethod
@@ -175,8 +176,8 @@ class _ThinAt:
         gK: Tensor | None,
     ) -> Tensors:
         Z, base, X, K = kept
-        through = G @ X.mH
-        inside = base.mH @ through
+        through = product(G, X.mH)
+        inside = product(base.mH, through)
         half = resolvent_gradient(X, K, inside, through, gX)
         add = accumulate_product if gX is None else add_product
         through = add(through, K, half + half.mH, alpha=-0.5)
