@@ -85,10 +85,8 @@ def _far_from_unitary(Q: Tensor) -> bool:
         return False
     if Q.device.type != "cpu" or recorded(Q):
         return False
-    x = random_signs(Q.shape[-1], 1, Q.dtype).expand(*Q.shape[:-2], -1, -1)
-    size = x.real
+    x = before = random_signs(Q.shape[-1], 1, Q.dtype).expand(*Q.shape[:-2], -1, -1)
     for _ in range(_STEPS):
-        x = add_product(x, Q.mH, Q @ x, beta=-1)
-        size = torch.linalg.vector_norm(x, dim=-2, keepdim=True)
-        x = x / size.clamp_min(torch.finfo(Q.dtype).tiny)
-    return bool((size > _SEEN * torch.finfo(Q.dtype).eps).any())
+        before, x = x, add_product(x, Q.mH, Q @ x, beta=-1)
+    limit = _SEEN * torch.finfo(Q.dtype).eps * torch.linalg.vector_norm(before, dim=-2)
+    return bool((torch.linalg.vector_norm(x, dim=-2) > limit).any())
