@@ -257,6 +257,55 @@ def test_a_chain_of_several_maps_is_one_batch():
         assert batched(model[0].weight, model[3].weight)
 
 
+def test_a_tensor_that_is_parametrized_later_joins_the_batch():
+    model = sines(3)
+    model[0].extra = nn.Parameter(torch.rand(3, 3) / 2)
+    with holdfast.cached(model, foreach=True):
+        _ = weights(model)
+    holdfast.register_parametrization(model[0], "extra", Counting())
+    with holdfast.cached(model, foreach=True):
+        assert batched(model[0].extra, model[1].weight)
+    with holdfast.cached(model, foreach=True):
+        assert batched(model[1].weight, model[0].extra)
+
+
+def test_what_is_no_longer_parametrized_leaves_the_batch():
+    model = sines(3)
+    model[0].extra = nn.Parameter(torch.rand(3, 3) / 2)
+    holdfast.register_parametrization(model[0], "extra", Counting())
+    with holdfast.cached(model, foreach=True):
+        assert batched(model[0].extra, model[0].weight)
+    holdfast.remove_parametrizations(model[0], "extra")
+    with holdfast.cached(model, foreach=True):
+        value = model[0].weight
+    assert value.untyped_storage().nbytes() == 3 * value.nbytes
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_weights_of_maps_are_in_the_model(late):
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 3, bias=False)
+
+        def forward(self, X: Tensor) -> Tensor:
+            return X @ self.inner.weight
+
+    model = nn.Sequential(nn.Linear(3, 3, bias=False))
+    around = Around()
+    if not late:
+        holdfast.register_parametrization(around.inner, "weight", Counting())
+    holdfast.register_parametrization(model[0], "weight", around)
+    with holdfast.cached(model):
+        _ = model[0].weight
+    if late:
+        holdfast.register_parametrization(around.inner, "weight", Counting())
+    evaluations()
+    with holdfast.cached(model):
+        _ = model[0].weight, around.inner.weight
+    assert evaluations() == 1
+
+
 def test_the_models_of_a_scope_are_not_mixed():
     one, two = sines(), sines()
     with holdfast.cached(one, two, foreach=True):
@@ -364,6 +413,44 @@ def test_two_losses_on_one_batch_are_differentiated_one_after_the_other():
     assert_close(X.grad, X.detach().cos())
     assert_close(Y.grad, (2 * Y.detach()).sin())
     assert original(model[2]).grad is None
+
+
+def test_originals_of_several_places_each_get_their_own_gradient():
+    model = nn.Sequential(
+        *(holdfast.weight_norm(nn.Linear(4, 3, bias=False)) for _ in range(4))
+    ).double()
+    for p in model.parameters():
+        p.data.add_(torch.randn_like(p) / 3)
+    G = torch.randn(4, 3, 4, dtype=torch.float64)
+    tensors = [*model.parameters()]
+
+    def gradients(scope, used: list[int]) -> list[Tensor | None]:
+        with scope:
+            loss = sum((model[i].weight.sin() * G[i]).sum() for i in used)
+            first = torch.autograd.grad(
+                loss, tensors, create_graph=True, allow_unused=True
+            )
+            again = sum(g.square().sum() for g in first if g is not None)
+            second = torch.autograd.grad(again, tensors, materialize_grads=True)
+            return [*first, *second]
+
+    for used in ([0, 1, 2, 3], [2], [1, 3]):
+        expected = gradients(holdfast.remember(True), used)  # no scope
+        found = gradients(holdfast.cached(model, foreach=True), used)
+        assert [g is None for g in found] == [g is None for g in expected]
+        assert_close(
+            [g for g in found if g is not None], [g for g in expected if g is not None]
+        )
+
+
+def test_one_of_two_originals_may_be_frozen_in_all():
+    model = nn.Sequential(
+        *(holdfast.weight_norm(nn.Linear(4, 3, bias=False)) for _ in range(4))
+    )
+    for layer in model:
+        layer.parametrizations.weight.original0.requires_grad_(False)
+    x = torch.randn(2, 3)
+    assert_as_one_by_one(model, lambda m: (x @ m[0].weight).sum() + m[3].weight.sum())
 
 
 def test_micro_batches_add_up():

@@ -34,7 +34,7 @@ from .stacking import (
     stacked,
     twin_of,
 )
-from .torch_state import dispatch_modes, tracing_state, transform_level
+from .torch_state import dispatch_modes, tracing_state, transforming
 
 # Where a batch is faster on one thread of a CPU: how many tensors it takes at least,
 # and of how many elements each at most. A product of larger ones is longer than all
@@ -200,7 +200,7 @@ def is_enough(members: Group, *, everywhere: bool) -> bool:
 def is_out_of_the_ordinary() -> bool:
     """Tell whether tensors may be other than they look, or their uses are watched."""
     return bool(
-        transform_level() is not None
+        transforming()
         or forward_ad._current_level >= 0
         or dispatch_modes()
         or tracing_state() is not None

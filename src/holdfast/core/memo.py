@@ -37,7 +37,7 @@ from .torch_state import (
     is_copy_on_write,
     storage_owners,
     tracing_state,
-    transform_level,
+    transforming,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def remembered(chain: ParametrizationList, host: nn.Module, name: str) -> Tensor
         return value
     if (
         not _remembers.get()
-        or transform_level() is not None
+        or transforming()
         or dispatch_modes()
         or tracing_state() is not None
     ):

@@ -63,8 +63,10 @@ saved_tensor_hooks: Callable[[bool], object] = getattr(
 ) or watched_saved_tensor_hooks(_C._autograd)
 #: The number of the backward pass that is running, or -1.
 backward_pass: Callable[[], int] = _C._current_graph_task_id
-#: The level of the innermost function transform (``vmap``, ``grad``), or ``None``.
-transform_level: Callable[[], int | None] = _C._functorch.maybe_current_level
+#: Whether a function transform (``vmap``, ``grad``) is at work. To ask for its level
+#: would give the thread a stack of them, which every node of every backward pass of the
+#: process then copies.
+transforming: Callable[[], bool] = _C._are_functorch_transforms_active
 is_transformed: Callable[[Tensor], bool] = _C._functorch.is_functorch_wrapped_tensor
 #: How many dispatch modes (fake tensors, proxies, counters) are active.
 dispatch_modes: Callable[[], int] = _C._len_torch_dispatch_stack
