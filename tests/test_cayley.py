@@ -12,7 +12,7 @@ from holdfast import linalg
 from holdfast.errors import InvalidTensorError
 from holdfast.linalg.closed_form import closed_form
 from holdfast.linalg.inverse import invert_skew_part, near_identity
-from holdfast.linalg.products import scaled_product
+from holdfast.linalg.products import product_into, scaled_product
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
@@ -353,6 +353,20 @@ def test_the_compiler_and_meta_tensors_need_no_values(gradients):
     meta = linalg.cayley_transform(A.detach().to("meta"), B.to("meta"))
     assert meta.is_meta
     assert meta.shape == A.shape
+
+
+@pytest.mark.parametrize("n", [3, 130])
+def test_a_product_is_written_to_a_part_of_a_batch(n):
+    A, B, C = torch.randn(3, 2, n, n, dtype=torch.float64).unbind()
+    whole = torch.full((2, n + 1, n + 2), torch.nan, dtype=torch.float64)
+    part = whole[:, 1:, 2:]
+    product_into(part, A, B, alpha=-2)
+    assert_close(part, -2 * A @ B)
+    part.copy_(C)
+    product_into(part, A, B, alpha=3, beta=0.5)
+    assert_close(part, 3 * A @ B + C / 2)
+    assert whole[:, 0].isnan().all()
+    assert whole[..., :2].isnan().all()
 
 
 @pytest.mark.parametrize("function", [linalg.accretive_inverse, linalg.lower_skew])
