@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from holdfast import linalg
 from holdfast.errors import InvalidTensorError
+from holdfast.linalg import inverse
 from holdfast.linalg.closed_form import closed_form
 from holdfast.linalg.inverse import invert_skew_part, near_identity
 from holdfast.linalg.products import product_into, scaled_product
@@ -367,6 +368,33 @@ def test_a_product_is_written_to_a_part_of_a_batch(n):
     assert_close(part, 3 * A @ B + C / 2)
     assert whole[:, 0].isnan().all()
     assert whole[..., :2].isnan().all()
+
+
+@pytest.mark.parametrize(("scale", "looks"), [(1, 0), (100, 1)])
+def test_the_inverse_of_a_tame_skew_matrix_is_not_looked_at(scale, looks, monkeypatch):
+    seen = []
+    residual = inverse._residual
+    monkeypatch.setattr(
+        inverse, "_residual", lambda *args: seen.append(args) or residual(*args)
+    )
+    X = scale * torch.randn(9, 24, 24) / 24**0.5
+    Q = linalg.cayley_transform_lower(X)
+    assert bool(seen) == looks
+    assert_close(Q @ Q.mT, torch.eye(24).expand_as(Q), rtol=0, atol=1e-5)
+
+
+def test_matrices_that_are_only_accretive_are_looked_at(monkeypatch):
+    seen = []
+    monkeypatch.setattr(inverse, "_residual", lambda *args: seen.append(args) or 0)
+    linalg.accretive_inverse(torch.eye(24).expand(9, -1, -1))
+    assert seen
+
+
+@pytest.mark.parametrize("n", [1, 3, 16, 40])
+def test_an_inverse_lies_in_memory_row_by_row(n):
+    S = torch.eye(n) + linalg.lower_skew(torch.randn(9, n, n))
+    for M in (linalg.accretive_inverse(S), linalg.accretive_inverse(S.mT)):
+        assert M.is_contiguous()
 
 
 @pytest.mark.parametrize("function", [linalg.accretive_inverse, linalg.lower_skew])

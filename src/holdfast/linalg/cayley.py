@@ -48,11 +48,11 @@ _BLOCK = 16
 
 
 @settled
-def _transform(A: Tensor) -> Tensor:
+def _transform(A: Tensor, *, skew: bool = False) -> Tensor:
     """Return 2M - I. See Note [Two products]."""
     E = A * -0.5
     M = near_identity(E)
-    M = invert_accretive(add_to_diagonal(E, 1)) if M is None else M
+    M = invert_accretive(add_to_diagonal(E, 1), skew=skew) if M is None else M
     return add_to_diagonal(M.mul_(2), -1)
 
 
@@ -60,7 +60,7 @@ def _transform_of_lower(X: Tensor) -> Tensor:
     """Return that of the skew matrix of a lower triangle."""
     n = X.shape[-1]
     if n <= SERIES or X.device.type != "cpu" or recorded(X) or X.ndim > 3:
-        return _transform(skew_of_lower(X))
+        return _transform(skew_of_lower(X), skew=True)
     return _in_place(X)
 
 

@@ -104,10 +104,13 @@ def accretive_inverse(S: Tensor) -> Tensor:
     return _inverse(S)
 
 
-def invert_accretive(S: Tensor) -> Tensor:
-    """Return the inverse by halves, without derivatives. See Note [Accretive]."""
+def invert_accretive(S: Tensor, *, skew: bool = False) -> Tensor:
+    """Return the inverse by halves, without derivatives. See Note [Accretive].
+
+    `skew` says that S is I plus a skew matrix, which needs no look unless it is large.
+    """
     if S.ndim > 3:
-        flat = invert_accretive(S.flatten(0, -3))
+        flat = invert_accretive(S.flatten(0, -3), skew=skew)
         return flat.unflatten(0, S.shape[:-2]).clone()  # a view has no forward mode
     if S.is_cuda:
         M = _by_halves(S, _PRODUCTS)
@@ -116,11 +119,23 @@ def invert_accretive(S: Tensor) -> Tensor:
         return inverse_by_products(double(S)).to(S.dtype)
     if recorded(S):
         return _by_halves(S, _TRACED)
-    leaf, M = _leaf(S), torch.empty_like(S, memory_format=torch.contiguous_format)
+    leaf = _leaf(S)
+    if S.shape[-1] <= leaf:
+        return _by_lu(S).contiguous()
+    M = torch.empty_like(S, memory_format=torch.contiguous_format)
     _invert_into(S, M, leaf)
-    if S.shape[-1] > leaf and S.device.type == "cpu":
+    if S.device.type == "cpu" and not (skew and _is_tame(S)):
         M = _refined(M, lambda x: S @ x, lambda: _by_lu(S))
     return M
+
+
+def _is_tame(S: Tensor) -> bool:
+    """Tell whether I + E, for a skew E, is of a norm for which no look is needed.
+
+    Small blocks at the bottom are less tame: from half of the length on they get one.
+    """
+    # E is half of L - L^H, so that its square is half of that of L
+    return _largest_norm(S) ** 2 - S.shape[-1] <= (_TAME / 2) ** 2 / 2
 
 
 def invert_skew_part(L: Tensor) -> Tensor:
@@ -264,7 +279,8 @@ def _by_lu(S: Tensor) -> Tensor:
     """Return LAPACK's inverse; of this size, double precision is no slower there."""
     if S.device.type == "mps":
         return torch.linalg.inv_ex(S)[0]
-    return torch.linalg.inv_ex(double(S))[0].to(S.dtype)
+    # turned, since LAPACK goes by columns: else it is copied into them, and out again
+    return torch.linalg.inv_ex(double(S).mT)[0].mT.to(S.dtype)
 
 
 def inverse_by_products(S: Tensor) -> Tensor:
