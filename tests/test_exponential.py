@@ -845,15 +845,38 @@ def test_a_reflection_has_no_real_logarithm(n):
         linalg.skew_logarithm(Q)
 
 
-def test_mirrored_eigenvalues_are_told_apart():
+@pytest.mark.parametrize("gap", [0.0, 1e-14, 1e-12, 1e-9, 1e-6])
+@pytest.mark.parametrize("second", [0, 1])
+def test_mirrored_eigenvalues_are_told_apart(second, gap):
     """Where the Hermitian matrix has almost equal eigenvalues, Q may not."""
-    mirror = 2 * linalg.logarithm._ANGLE
-    for gap in (0.0, 1e-12, 1e-9, 1e-6):
-        angles = torch.tensor([0.2, mirror - 0.2 + gap, 1.0, mirror - 1.0 - gap])
-        U = rotation(4, torch.complex128)
-        Q = (U * (1j * angles.double()).exp()) @ U.mH
+    one, other = (2 * linalg.logarithm._ANGLES[i] for i in (0, second))
+    angles = [0.2, one - 0.2 + gap, 1.0, one - 1.0 - gap, -0.3, other + 0.3 + gap]
+    U = rotation(6, torch.complex128)
+    unitary = (U * (1j * torch.tensor(angles, dtype=torch.float64)).exp()) @ U.mH
+    real = rotated(exact(planes(one, one + gap, 0.0, other, other, 0.0)))
+    for Q in (unitary, real):
         A = linalg.skew_logarithm(Q)
-        assert distance(exact(A), Q) < (1e-13 if gap != 1e-12 else 1e-3)
+        assert torch.linalg.matrix_norm(A, 2) <= math.pi + 1e-14
+        assert distance(exact(A), Q) < 1e-13
+
+
+def test_negative_control_one_hermitian_matrix_does_not_tell_mirrored_ones_apart(
+    monkeypatch,
+):
+    monkeypatch.setattr(linalg.logarithm, "_ANGLES", linalg.logarithm._ANGLES[:1])
+    mirror = 2 * linalg.logarithm._ANGLES[0]
+    Q = rotated(exact(planes(mirror, mirror, 0.0)))
+    assert distance(exact(linalg.skew_logarithm(Q)), Q) > 1e-3
+
+
+@pytest.mark.parametrize("border", [0.05, 0.1, 0.125, 0.2])
+def test_no_rounding_tears_a_pair_of_eigenvalues_apart(border):
+    """Where those next to -1 end, both of a pair are on the same side."""
+    angles = [math.pi - border + roundings * 4e-16 for roundings in range(-8, 9)]
+    Q = rotated(exact(planes(*angles, math.pi, 1.0)))
+    A = linalg.skew_logarithm(Q)
+    assert torch.linalg.matrix_norm(A, 2) <= math.pi + 1e-14
+    assert distance(exact(A), Q) < 4e-14
 
 
 # ---- The maps -----------------------------------------------------------------------

@@ -6,9 +6,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..errors import InvalidTensorError
 from .cayley import cayley_inverse
+from .orthonormal import orthogonality
 from .precision import double, full_precision
 from .structure import require_square
 
@@ -42,10 +44,15 @@ def signed_logarithm(W: Tensor, signs: Tensor | None = None) -> tuple[Tensor, Te
     return (A if W.is_complex() else A.real), signs
 
 
-# Generic: no two eigenvalues of a matrix that somebody wrote down mirror each other.
-_ANGLE = 0.7390851332151607
+# Generic: eigenvalues of a matrix that somebody wrote down seldom mirror each other at
+# one of them. Those that do are told apart at the next one.
+_ANGLES = (0.7390851332151607, 2.1732541287091753, 1.3065629648763766)
 
-_NEAR = 0.1  # eigenvalues closer to -1 get real planes
+# What rounding leaves of a matrix that is diagonal, for each of its rows.
+_MIXED = 1e-14
+
+# Eigenvalues closer to -1 get real planes, from somewhere between these angles on.
+_NEAR = (0.05, 0.2)
 
 
 def skew_logarithm(Q: Tensor) -> Tensor:
@@ -60,7 +67,8 @@ def skew_logarithm(Q: Tensor) -> Tensor:
     has its eigenvectors V, and the eigenvalues :math:`\cos(\theta - \varphi)`, all
     different for a generic :math:`\varphi`. One eigendecomposition in double precision
     gives :math:`A = V \mathrm{diag}(i\theta) V^H` with
-    :math:`-\pi \le \theta \le \pi`. See Note [Half turns].
+    :math:`-\pi \le \theta \le \pi`; where two eigenvalues mirror each other at
+    :math:`\varphi`, another one follows. See Note [Half turns].
 
     Note [Half turns]
         Where a real Q has eigenvalues next to -1, those at both sides of the cut are
@@ -86,7 +94,7 @@ def skew_logarithm(Q: Tensor) -> Tensor:
     if Q.is_complex():
         A = (V * (1j * angles).unsqueeze(-2)) @ V.mH
         return ((A - A.mH) / 2).to(Q.dtype)
-    near = angles.abs() > math.pi - _NEAR
+    near = angles.abs() > _border(angles)
     A = ((V * (1j * angles.masked_fill(near, 0)).unsqueeze(-2)) @ V.mH).real
     if not Q.is_meta and bool(near.any()):
         flat = A.reshape(-1, *A.shape[-2:])
@@ -99,7 +107,21 @@ def skew_logarithm(Q: Tensor) -> Tensor:
 
 def _eigenvectors(W: Tensor) -> tuple[Tensor, Tensor]:
     """Return the eigenvectors and angles of a unitary matrix."""
-    cos, sin = math.cos(_ANGLE), math.sin(_ANGLE)
+    V, mixed = _diagonalized(W, _ANGLES[0])
+    n = W.shape[-1]
+    allowed = n * _MIXED + 2 * n**0.5 * orthogonality(W)
+    for angle in _ANGLES[1:]:
+        if W.is_meta or bool((mixed <= allowed).all()):
+            break
+        other, less = _diagonalized(W, angle)
+        V = torch.where((less < mixed)[..., None, None], other, V)
+        mixed = torch.minimum(less, mixed)
+    return V, (V.mH @ W.to(V.dtype) @ V).diagonal(dim1=-2, dim2=-1).angle()
+
+
+def _diagonalized(W: Tensor, angle: float) -> tuple[Tensor, Tensor]:
+    """Return eigenvectors, and the norm of what they leave beside the diagonal."""
+    cos, sin = math.cos(angle), math.sin(angle)
     V = torch.linalg.eigh(cos * (W + W.mH) / 2 - 1j * sin * (W - W.mH) / 2)[1]
     # Two eigenvalues may still come close there, and their vectors mix a little. Where
     # they are apart on the circle, one step of Jacobi's tells them from each other.
@@ -109,7 +131,22 @@ def _eigenvectors(W: Tensor) -> tuple[Tensor, Tensor]:
     apart = gaps.abs() > 1e-3
     V = V + V @ torch.where(apart, T / torch.where(apart, gaps, 1), 0)
     V = 1.5 * V - 0.5 * V @ (V.mH @ V)
-    return V, (V.mH @ W.to(V.dtype) @ V).diagonal(dim1=-2, dim2=-1).angle()
+    T = V.mH @ W.to(V.dtype) @ V
+    off = T - torch.diag_embed(T.diagonal(dim1=-2, dim2=-1))
+    return V, torch.linalg.matrix_norm(off)
+
+
+def _border(angles: Tensor) -> Tensor:
+    """Return the middle of the widest gap between the angles where -1 is next.
+
+    At a fixed border, a rounding could take one eigenvalue of a pair to each side.
+    """
+    first, last = (math.pi - distance for distance in reversed(_NEAR))
+    ends = angles.new_tensor([first, last]).expand(*angles.shape[:-1], 2)
+    inside = torch.cat([angles.abs().clamp(first, last), ends], -1).sort(-1).values
+    gaps = inside.diff(dim=-1)
+    widest = gaps.argmax(-1, keepdim=True)
+    return (inside + pad(gaps, (0, 1)) / 2).gather(-1, widest)
 
 
 def _half_turns(W: Tensor, V: Tensor) -> Tensor:
