@@ -259,6 +259,17 @@ def test_negative_control_parallel_vectors_in_single_precision(monkeypatch):
     assert off(linalg.reflections(X)) > 20 * mended
 
 
+@pytest.mark.parametrize("size", [1e14, 1e16, 1e19, 1e25, 1e37])
+@pytest.mark.parametrize("shape", [(2, 2), (9, 4), (130, 130)])
+def test_reflections_of_very_long_vectors_are_orthonormal(shape, size):
+    X = (size * normal(*shape)).float().requires_grad_()
+    Q = linalg.reflections(X)
+    assert_close(Q.double(), linalg.reflections(X.double()), rtol=0, atol=1e-6)
+    assert off(Q.detach()) < 2e-6
+    (gradient,) = torch.autograd.grad(Q.sum(), X)
+    assert bool(torch.isfinite(gradient).all())
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-3, 0.03, 1.0, 30.0])
 @pytest.mark.parametrize("shape", [(200, 200), (300, 64)])
 def test_reflections_in_single_precision_are_orthonormal(shape, size):

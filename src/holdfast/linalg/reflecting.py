@@ -52,6 +52,9 @@ _TRIANGLE = 64
 # is off by more than 25 roundings; and the vectors of signs that it takes.
 _PARALLEL, _PROBES = 5.0, 8
 
+# A vector of this length has a square that single precision can still divide by.
+_LONG = 1e15
+
 
 class Block(NamedTuple):
     """Some reflections, what they are applied to, and what their derivatives reuse."""
@@ -165,7 +168,8 @@ def parallel(V: Tensor) -> bool:
     """Tell whether some vectors are nearly parallel, where a look is cheap.
 
     See Note [The triangle]. For vectors of length one, the mean sum of the squares of a
-    column of the Gram matrix is that of its products with vectors of signs.
+    column of the Gram matrix is that of its products with vectors of signs. Very long
+    ones are as parallel: one over their squares is nothing in single precision.
     """
     if V.device.type not in ("cpu", "cuda") or recorded(V):
         return False
@@ -175,7 +179,7 @@ def parallel(V: Tensor) -> bool:
     rows = random_signs(_PROBES, V.shape[-1], V.dtype) / lengths  # quicker than columns
     sums = (rows @ V.mT) @ V / lengths
     mean = sums.square().mean((-2, -1))
-    return bool((mean > _PARALLEL).any())
+    return bool((mean > _PARALLEL).any()) or bool((lengths > _LONG).any())
 
 
 def _parts(X: Tensor, dim: int, b: int) -> tuple[Tensor, ...]:
