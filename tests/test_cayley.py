@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -139,6 +140,34 @@ def test_enormous_coordinates_are_orthogonal_all_the_same(n, size, dtype):
         A = L - L.mH
         assert off(2 * linalg.accretive_inverse(one - A / 2) - one) < 1e-5
         assert off(4 * invert_skew_part(L) - one) < 1e-5
+
+
+@pytest.mark.parametrize("size", [3.0, 10.0, 30.0, 100.0])
+@pytest.mark.parametrize("kind", ["random", "one block"])
+def test_large_coordinates_are_orthogonal_in_a_graph(kind, size):
+    A = skew_of(300, size, torch.float32)
+    if kind == "one block":
+        size = min(size, 30.0)
+        X = torch.zeros(300, 300)
+        X[150:, :150] = size / 150
+        A = X - X.mT
+    recorded = make_fx(lambda A: linalg.cayley_transform(A))(A)
+    assert off(recorded(A)) < 1e-5
+
+
+@pytest.mark.parametrize("n", [17, 64, 130])
+def test_a_batch_takes_no_steps_that_its_matrices_do_not_need(n, monkeypatch):
+    looks, residual = [], inverse._residual
+    monkeypatch.setattr(
+        inverse, "_residual", lambda *x: looks.append(residual(*x)) or looks[-1]
+    )
+    few = inverse._ROUNDINGS * torch.finfo(torch.float32).eps
+    A = skew_of(n, 10.0, torch.float32, batch=(4,)).repeat(100, 1, 1)
+    linalg.cayley_transform(A)
+    assert float(looks[0]) <= few
+    A[7] = skew_of(n, 3e3, torch.float32)
+    linalg.cayley_transform(A)
+    assert float(looks[1]) > few
 
 
 @PRECISIONS

@@ -56,8 +56,9 @@ SERIES = 128
 # From 1e4 on in single precision the steps may lead away: then there are pivots.
 _ROUNDINGS, _REFINEMENTS, _FRACTION = 16.0, 3, 1 / 8
 
-# Up to this length of its lower triangle, no skew matrix was found that needs the look.
-_TAME = 32.0
+# Up to this length of its lower triangle a large skew matrix in single precision needs no
+# look: its transform is looked at, see `settled` in `linalg/unitarity.py`.
+_TAME, _SINGLES = 32.0, (torch.float32, torch.complex64)
 
 
 class _Inverse:
@@ -117,8 +118,9 @@ def invert_accretive(S: Tensor, *, skew: bool = False) -> Tensor:
         return _corrected(S, M, 1) if S.shape[-1] > _PRODUCTS else M
     if exported_to_onnx():
         return inverse_by_products(double(S)).to(S.dtype)
-    if recorded(S):
-        return _by_halves(S, _TRACED)
+    if recorded(S):  # where nobody looks, but two products more are cheap
+        M = _by_halves(S, _TRACED)
+        return _corrected(S, M, 1) if S.shape[-1] > _TRACED else M
     leaf = _leaf(S)
     if S.shape[-1] <= leaf:
         return _by_lu(S).contiguous()
@@ -145,7 +147,8 @@ def invert_skew_part(L: Tensor) -> Tensor:
     """
     leaf, M = _leaf(L), torch.empty_like(L)
     _invert_into(L, M, leaf, skew=True)
-    if L.shape[-1] > leaf and float(torch.linalg.vector_norm(L)) > _TAME:
+    tame = L.dtype in _SINGLES and float(torch.linalg.vector_norm(L)) <= _TAME
+    if L.shape[-1] > leaf and not tame:
         M = _refined(
             M, lambda x: 2 * x - L @ x + L.mH @ x, lambda: _by_lu(_two_less(L))
         )
@@ -180,10 +183,14 @@ def _refined(
 
 
 def _residual(M: Tensor, times: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return how far M S x is from a fixed x of unit entries, in root mean square."""
+    """Return how far M S x is from a fixed x of unit entries, in root mean square.
+
+    Of a batch, that of the worst matrix: the sum over many would always be large.
+    """
     x = random_signs(M.shape[-1], 1, M.dtype)
     off = add_product(x.expand(*M.shape[:-1], 1), M, times(x), beta=-1)
-    return torch.linalg.vector_norm(off) / M.shape[-1] ** 0.5
+    sizes = torch.linalg.vector_norm(off, dim=(-2, -1)) / M.shape[-1] ** 0.5
+    return sizes.max() if sizes.numel() else sizes.sum()
 
 
 @functools.lru_cache(maxsize=64)
