@@ -342,6 +342,18 @@ def modules(model: nn.Module, *, to_none: bool) -> None:
     model.zero_grad(set_to_none=to_none)
 
 
+def data(model: nn.Module, *, to_none: bool) -> None:
+    for p in model.parameters():
+        p.grad = None if to_none else p.grad
+        if p.grad is not None:
+            p.grad.data.zero_()
+
+
+def others(model: nn.Module, *, to_none: bool) -> None:
+    for p in model.parameters():
+        p.grad = None if to_none else torch.zeros_like(p)
+
+
 def grads_of(model: nn.Module) -> list[torch.Tensor | None]:
     return [p.grad for p in model.parameters()]
 
@@ -368,7 +380,7 @@ def loss_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("to_none", [True, False])
-@pytest.mark.parametrize("zero", [optimizers, modules])
+@pytest.mark.parametrize("zero", [optimizers, modules, data, others])
 @pytest.mark.parametrize("kind", ACCUMULATED)
 @pytest.mark.parametrize("before", [False, True])
 def test_zero_grad_drops_what_waits(kind, zero, to_none, before):
@@ -466,6 +478,138 @@ def test_gradients_that_have_not_come_are_not_clipped_silently(where, before):
         clipped(first=False)
     model.zero_grad()
     clipped(first=True)
+
+
+def replaced(p: nn.Parameter) -> None:
+    p.grad = p.grad * 0.5
+
+
+def given_other_data(p: nn.Parameter) -> None:
+    p.grad.data = p.grad.data * 0.5
+
+
+def halved_by_numpy(p: nn.Parameter) -> None:
+    halved = p.grad.numpy()
+    halved *= 0.5
+
+
+UNRECORDED = {
+    "data": lambda p: p.grad.data.mul_(0.5),
+    "foreach": lambda p: torch._foreach_mul_([p.grad.data], 0.5),
+    "noise": lambda p: p.grad.data.add_(1.0),
+    "NumPy": halved_by_numpy,
+    "other data": given_other_data,
+    "replaced": replaced,
+}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("how", UNRECORDED)
+def test_a_change_that_moves_no_version_is_not_lost_silently(how, before):
+    torch.manual_seed(0)
+    model = holdfast.weight_norm(nn.Linear(4, 4))
+    if before:
+        loss_of(model, torch.randn(2, 4)).backward()
+
+    def halved(*, first: bool) -> None:
+        with holdfast.accumulate(model) as waiting:
+            loss_of(model, torch.randn(2, 4)).backward()
+            if first:
+                waiting.flush()
+            versions = [p.grad._version for p in model.parameters()]
+            for p in model.parameters():
+                UNRECORDED[how](p)
+            assert how in ("replaced", "other data") or versions == [
+                p.grad._version for p in model.parameters()
+            ]
+
+    with pytest.raises(RuntimeError, match=r"Call `flush\(\)` of the scope first"):
+        halved(first=False)
+    model.zero_grad()
+    halved(first=True)
+
+
+LOOKS = {
+    "norm": lambda p: p.grad.norm(),
+    "several": lambda p: nn.utils.get_total_norm([p.grad]),
+    "data": lambda p: p.grad.data.abs().max(),
+    "list": lambda p: p.grad.tolist(),
+    "copy": lambda p: copy.deepcopy(p.grad),
+    "text": lambda p: repr(p.grad),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("kind", ACCUMULATED)
+def test_control_looking_at_gradients_that_wait_is_no_change(kind, look):
+    def train(scope):
+        torch.manual_seed(0)
+        model, batches = ACCUMULATED[kind](), torch.randn(3, 2, 4)
+        loss_of(model, batches[0]).backward()
+        with scope(model):
+            for x in batches[1:]:
+                loss_of(model, x).backward()
+                for p in model.parameters():
+                    LOOKS[look](p)
+        return grads_of(model)
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+def flat_gradients(model: nn.Module) -> Tensor:
+    parameters = [*model.parameters()]
+    sizes = [p.numel() for p in parameters]
+    flat = torch.zeros(sum(sizes))
+    for p, part in zip(parameters, flat.split(sizes), strict=True):
+        p.grad = part.view_as(p)
+    return flat
+
+
+@pytest.mark.parametrize("zero", [None, "flat", "each"])
+@pytest.mark.parametrize("before", [False, True])
+def test_slices_of_one_buffer_may_be_the_gradients(before, zero):
+    def train(scope):
+        torch.manual_seed(0)
+        model, batches = holdfast.weight_norm(nn.Linear(4, 4)), torch.randn(5, 2, 4)
+        flat = flat_gradients(model)
+        if before:
+            loss_of(model, batches[0]).backward()
+        with scope(model):
+            for i, x in enumerate(batches[1:]):
+                if i == 2 and zero == "flat":
+                    flat.zero_()
+                if i == 2 and zero == "each":
+                    model.zero_grad(set_to_none=False)
+                loss_of(model, x).backward()
+        assert all(p.grad._base is flat for p in model.parameters())
+        return flat
+
+    assert_close(
+        train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_scaling_a_buffer_of_gradients_is_not_lost_silently(before):
+    model, x = holdfast.weight_norm(nn.Linear(4, 4)), torch.randn(2, 4)
+    flat = flat_gradients(model)
+    if before:
+        loss_of(model, x).backward()
+
+    def shifted() -> None:
+        with holdfast.accumulate(model) as waiting:
+            loss_of(model, x).backward()
+            flat.add_(1.0)
+            for _ in range(2):  # a refusal forgets nothing
+                with pytest.raises(RuntimeError, match=r"Call `flush\(\)`"):
+                    waiting.flush()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        shifted()
+    assert not any(p._backward_hooks for p in model.parametrizations.parameters())
 
 
 @pytest.mark.parametrize("kind", ["weight_norm", "orthogonal"])

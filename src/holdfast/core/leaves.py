@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from .torch_state import saved_tensor_hooks
+from .torch_state import (
+    copy_on_write,
+    is_copy_on_write,
+    saved_tensor_hooks,
+    storage_owners,
+)
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
@@ -45,10 +50,11 @@ class Leaves:
 
     def flush(self) -> None:
         """Bring the gradients that have come together to the originals."""
-        held, self._waiting = [*self._waiting.values()], {}
-        for waiting in held:
+        for waiting in self._waiting.values():
             waiting.forget_if_zeroed()
             waiting.refuse_early()
+        held, self._waiting = [*self._waiting.values()], {}
+        for waiting in held:
             waiting.unmark()
         pairs = [pair for waiting in held for pair in waiting.pairs]
         values = [value for leaf, value in pairs if leaf.grad is not None]
@@ -86,12 +92,16 @@ class Mark(NamedTuple):
 
     Where there was none it got zeros, as otherwise no ``zero_grad`` could be noticed.
     They are negative ones: who sets to zero writes positive ones, who scales does not.
+    Memory that is copied on writing shows what moves no version, as through ``.data``.
+    A slice of something larger has neither for itself, only what it was.
     """
 
     original: Tensor
     grad: Tensor
     version: int
     own: bool
+    watched: bool  # by its memory too
+    was: Tensor | None  # where it is a slice
 
     def is_zeroed(self) -> bool:
         """Tell whether the gradient was set to zero, or to ``None``, since then."""
@@ -101,8 +111,14 @@ class Mark(NamedTuple):
         return self.is_changed() and not bool(now.any()) and not _signs(now).any()
 
     def is_changed(self) -> bool:
-        """Tell whether it was written to since then."""
-        return self.original.grad is self.grad and self.grad._version != self.version
+        """Tell whether it was written to, or another was put there, since then."""
+        if self.original.grad is not self.grad:
+            return True
+        if self.was is not None:
+            return not torch.equal(_bits(self.grad), self.was)
+        return self.grad._version != self.version or (
+            self.watched and not is_copy_on_write(self.grad)
+        )
 
 
 class Waiting:
@@ -160,8 +176,8 @@ class Waiting:
             if mark.is_changed() and not mark.is_zeroed():
                 raise RuntimeError(
                     "The gradients of originals were changed inside "
-                    "`holdfast.accumulate`, by clipping say, before they had arrived. "
-                    "Call `flush()` of the scope first."
+                    "`holdfast.accumulate`, by clipping say, or handed to NumPy, "
+                    "before they had arrived. Call `flush()` of the scope first."
                 )
 
 
@@ -170,7 +186,31 @@ def _marked(original: Tensor, own: set[int]) -> Mark:
     if new:
         original.grad = -torch.zeros_like(original)
     grad = cast("Tensor", original.grad)
-    return Mark(original, grad, grad._version, new or id(grad) in own)
+    if type(grad) is not Tensor or grad.layout is not torch.strided:
+        watched, was = False, None
+    elif storage_owners(grad) > _ALONE:
+        if not grad.any():
+            grad.data.copy_(-torch.zeros_like(grad))
+        watched, was = False, _bits(grad).clone()
+    else:
+        watched, was = _is_watched(grad), None
+    return Mark(original, grad, grad._version, new or id(grad) in own, watched, was)
+
+
+def _is_watched(grad: Tensor) -> bool:
+    """Have memory copied on writing, so that a copy is a trace of it."""
+    if not is_copy_on_write(grad):
+        with contextlib.suppress(RuntimeError):  # NumPy's memory, or other processes'
+            copy_on_write(grad)
+    return is_copy_on_write(grad)
+
+
+_ALONE = storage_owners(torch.empty(1))
+
+
+def _bits(grad: Tensor) -> Tensor:
+    """Return what tells apart zeros of both signs, and is equal where there is NaN."""
+    return grad.detach().contiguous().view(-1).view(torch.uint8)
 
 
 def _signs(grad: Tensor) -> Tensor:

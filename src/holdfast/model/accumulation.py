@@ -32,7 +32,8 @@ class accumulate(contextlib.ContextDecorator):
     ever, and so does ``zero_grad``, which forgets what waits too: originals whose
     gradients wait have zeros meanwhile. ``optimizer.step(closure)`` has the gradients
     that the closure computes. What looks at the gradients of originals comes
-    after the scope, or after :meth:`flush`: clipping (refused before),
+    after the scope, or after :meth:`flush`: clipping (refused before, also through
+    ``.data``, NumPy or another ``grad``),
     ``scaler.unscale_`` and ``scaler.step``. ``torch.autograd.grad`` inside the scope
     knows no originals. With ``DistributedDataParallel``, keep the scope inside of
     ``no_sync()`` and run the last micro-batch after both, which reduces the sum. A
