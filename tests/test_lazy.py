@@ -206,24 +206,74 @@ def test_L1_what_waits_is_in_the_state_dict(recipe, tmp_path):
         holdfast.save(lazy, tmp_path / "m.safetensors")  # nothing tells the maps yet
 
 
-def test_L1_a_state_dict_that_waits_is_strict_when_it_is_loaded():
-    layer = holdfast.weight_norm(nn.LazyLinear(4))
-    state = holdfast.weight_norm(nn.Linear(6, 4)).state_dict()
-    partly = dict(state)
-    del partly["parametrizations.weight.original0"]
-    layer.load_state_dict(partly)
+ORIGINAL0 = "0.parametrizations.weight.original0"
+
+
+def waiting_model(recipe=holdfast.weight_norm, layer=None) -> nn.Sequential:
+    layer = nn.LazyLinear(4) if layer is None else layer
+    return nn.Sequential(recipe(layer), nn.Linear(4, 2)).eval()
+
+
+def state_for(recipe=holdfast.weight_norm) -> dict[str, torch.Tensor]:
+    return dict(waiting_model(recipe, nn.Linear(6, 4)).state_dict())
+
+
+@pytest.mark.parametrize("key", [ORIGINAL0, "0.bias"])
+def test_L1_what_is_certainly_missing_is_reported_when_it_is_loaded(key):
+    state, model, x = state_for(), waiting_model(), torch.randn(2, 6)
+    del state[key]
+    with pytest.raises(RuntimeError, match=f'Missing key.*: "{key}"'):
+        model.load_state_dict(state)
+    assert model.load_state_dict(state, strict=False) == ([key], [])
+    model(x)  # said before, so there is no warning
+    there = model.state_dict()
+    assert all(torch.equal(there[name], state[name]) for name in {*state} - {key})
+
+
+@pytest.mark.parametrize("elsewhere", ["missing", "unexpected"])
+@pytest.mark.parametrize("by", [lambda m: m, copy.deepcopy, copied_by_pickle])
+def test_L1_who_has_not_asked_for_a_strict_load_is_told_at_the_first_batch(
+    elsewhere, by
+):
+    recipe, x = holdfast.spectral_norm, torch.randn(2, 6)
+    state, model = state_for(recipe), waiting_model(recipe)
+    del state["0.parametrizations.weight.0._u"]
+    state["0.parametrizations.weight.1.more"] = torch.ones(1)
+    if elsewhere == "missing":
+        del state["1.bias"]
+    else:
+        state["2.weight"] = torch.ones(1)
+    assert any(model.load_state_dict(state, strict=False))
+    model = by(model)
+    with pytest.warns(
+        UserWarning, match=r"Missing: \[.*_u'\]. Unexpected: .*more"
+    ) as w:
+        model(x)
+    assert [each.filename for each in w] == [__file__]
+    own = "0.parametrizations.weight.original"
+    assert torch.equal(model.state_dict()[own], state[own])
+    model(x)  # once
+
+
+def test_L1_a_state_dict_that_waits_is_strict_when_nothing_else_was_missing():
+    recipe, x = holdfast.spectral_norm, torch.randn(2, 6)
+    state, model = state_for(recipe), waiting_model(recipe)
+    del state["0.parametrizations.weight.0._u"]
+    model.load_state_dict(state)
     for _ in range(2):  # no forward runs without it
-        with pytest.raises(errors.InvalidTensorError, match="Missing.*original0"):
-            layer(torch.randn(2, 6))
-    layer.load_state_dict(state)
-    layer(torch.randn(2, 6))
-    again = holdfast.weight_norm(nn.LazyLinear(4))
-    again.load_state_dict(state)
+        with pytest.raises(errors.InvalidTensorError, match="Missing.*_u") as caught:
+            model(x)
+    assert "model.load_state_dict({}, strict=False)" in str(caught.value)
+    model.load_state_dict({}, strict=False)
+    model(x)
+    model.load_state_dict(state, strict=False)
+    plain = holdfast.weight_norm(nn.LazyLinear(4))
+    plain.load_state_dict(holdfast.weight_norm(nn.Linear(6, 4)).state_dict())
     with pytest.raises(RuntimeError, match="size mismatch for parametrizations.weight"):
-        again(torch.randn(2, 5))
+        plain(torch.randn(2, 5))
     with pytest.raises(RuntimeError, match="Unexpected.*parametrizations.bias"):
-        holdfast.weight_norm(nn.LazyLinear(4)).load_state_dict(
-            {**state, "parametrizations.bias.original": torch.ones(4)}
+        waiting_model().load_state_dict(
+            {**state_for(), "0.parametrizations.bias.original": torch.ones(4)}
         )
 
 

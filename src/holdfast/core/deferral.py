@@ -9,17 +9,43 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, ParamSpec
 
 from torch import Tensor, nn
 
 from ..errors import InvalidTensorError, path_of
 from .checks import check_module
+from .lost_writes import callers_depth
 from .refinement import refine_hook
 
 P = ParamSpec("P")
 Step = Callable[[nn.Module], object]
+
+
+class Report(NamedTuple):
+    """What ``load_state_dict`` says is missing and unexpected, in all of a model.
+
+    Torch tells no hook whether loading is strict. But it raises if it is and there is
+    something to say: who has come past that has not asked for it.
+    """
+
+    prefix: str
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+
+    def is_lenient(self) -> bool:
+        """Tell whether it is certain that loading was not to be strict."""
+        return bool(self.missing or self.unexpected)
+
+    def untold(self, keys: Sequence[str]) -> list[str]:
+        """Return the keys of its module that it does not have."""
+        told = {*self.missing, *self.unexpected}
+        return [key for key in keys if self.prefix + key not in told]
+
+
+_NOTHING = Report("", (), ())
 
 
 class Deferred:
@@ -32,32 +58,45 @@ class Deferred:
     def __init__(self) -> None:
         self.steps: list[tuple[str, Step]] = []
         self.state: dict[str, Any] = {}
+        self.report = _NOTHING
 
     def keep(
-        self, module: nn.Module, state: dict[str, Any], prefix: str, *_: object
+        self,
+        module: nn.Module,
+        state: dict[str, Any],
+        prefix: str,
+        _: object,
+        strict: bool,  # noqa: FBT001  # torch gives True, whatever it was given
+        missing: list[str],
+        unexpected: list[str],
+        *_rest: object,
     ) -> None:
         """Keep what a state dict has for chains to come, until they are there.
 
         The tensors beside them are kept too, as torch initializes all at once, and
         would lose them. It is a hook on loading, before torch's, and what is loaded
-        last counts.
+        last counts. What is certainly missing is reported at once.
         """
         own = {name: prefix + name for name in own_tensors(module)}
         awaited = [f"{prefix}parametrizations.{name}." for name, _ in self.steps]
         chains = [key for key in state if key.startswith(tuple(awaited))]
-        self.state = {}
+        self.state, self.report = {}, Report(prefix, missing, unexpected)
         if not chains:
             return
+        for chain in awaited:
+            missing += _missing_originals(chain, state)
         for key in (*chains, *(key for key in own.values() if key in state)):
             value = state[key]
             self.state[key.removeprefix(prefix)] = (
                 value.detach().clone() if isinstance(value, Tensor) else value
             )
+        for name, key in own.items():
+            chain = f"{prefix}parametrizations.{name}."
+            there = key in state or any(key.startswith(chain) for key in chains)
+            if there and is_uninitialized(module, name):
+                state[key] = module._parameters.get(name, module._buffers.get(name))
         for key in chains:
             del state[key]
-        for name, key in own.items():
-            if is_uninitialized(module, name):
-                state[key] = module._parameters.get(name, module._buffers.get(name))
 
     def give(
         self, module: nn.Module, state: dict[str, Any], prefix: str, *_: object
@@ -68,25 +107,33 @@ class Deferred:
                 del state[prefix + name]
         state.update((prefix + key, value) for key, value in self.state.items())
 
-    def _load(self, module: nn.Module) -> None:
-        """Load what was kept; if it does not fit, no forward runs without it."""
-        kept = self.state
+    def _load(self, module: nn.Module) -> str:
+        """Load what was kept, and return what is new about how it does not fit.
+
+        If it does not, and nothing tells that it need not, no forward runs without it.
+        """
+        kept, report = self.state, self.report
         try:
             missing, unexpected = module.load_state_dict(kept, strict=False)
             own = (*own_tensors(module), "parametrizations")
             missing = [key for key in missing if key.partition(".")[0] in own]
-            if missing or unexpected:
+            untold = report.untold(missing), report.untold(unexpected)
+            told = f"Missing: {untold[0]}. Unexpected: {untold[1]}."
+            if any(untold) and not report.is_lenient():
                 raise InvalidTensorError(
                     f"The state dict that `{path_of(module)}` got before it had shapes "
-                    f"does not fit. Missing: {missing}. Unexpected: {unexpected}."
+                    f"does not fit. {told} Load one that does, or forget this one: "
+                    "`model.load_state_dict({}, strict=False)`. `strict=False` leaves "
+                    "such keys out if you load after the first forward."
                 )
         except Exception:
-            self.state = kept  # `keep` has seen this load too
+            self.state, self.report = kept, report  # `keep` has seen this load too
             raise
+        return told if any(untold) else ""
 
     def __call__(self, module: nn.Module, _: object) -> None:
         """Take the steps whose tensors are there by now."""
-        moved_before = _holds(module, refine_hook)
+        moved_before, told = _holds(module, refine_hook), ""
         ready = [each for each in self.steps if not is_uninitialized(module, each[0])]
         for name, step in ready:
             try:
@@ -100,10 +147,17 @@ class Deferred:
             self.steps.remove((name, step))
         if not self.steps:
             if self.state:
-                self._load(module)
+                told = self._load(module)
             self._leave(module)
         if not moved_before:
             refine_hook(module, ())  # torch has made its list of hooks without it
+        if told:
+            warnings.warn(
+                f"The state dict that `{path_of(module)}` got before it had shapes was "
+                f"loaded with `strict=False`, and does not fit. {told}",
+                UserWarning,
+                stacklevel=callers_depth(),
+            )
 
     def _leave(self, module: nn.Module) -> None:
         loading: Any = module._load_state_dict_pre_hooks
@@ -115,6 +169,16 @@ class Deferred:
         for hooks, keys in own:
             for key in keys:
                 del hooks[key]
+
+
+def _missing_originals(chain: str, state: Mapping[str, Any]) -> list[str]:
+    """Return which of several originals are not there although later ones are."""
+    there = [
+        key.removeprefix(chain + "original") for key in state if key.startswith(chain)
+    ]
+    last = max((int(key) for key in there if key.isdecimal()), default=0)
+    names = [f"{chain}original{i}" for i in range(last)]
+    return [name for name in names if name not in state]
 
 
 def is_uninitialized(module: nn.Module, name: str) -> bool:

@@ -29,7 +29,7 @@ def warn_of_lost_write(host: ReferenceType[nn.Module], name: str) -> None:
         "computed. Write inside `with holdfast.writable(module):`, or assign a tensor; "
         "to go on with a copy, `.clone()` it first.",
         UserWarning,
-        stacklevel=_depth(),
+        stacklevel=callers_depth(),
     )
 
 
@@ -59,11 +59,11 @@ def hand_out(module: nn.Module, name: str, tensor: Tensor | None) -> None:
             "change it: it is a slice of joined parameters. Assign the tensor to it, "
             "or copy into it: `.data.copy_(...)`.",
             UserWarning,
-            stacklevel=_depth(),
+            stacklevel=callers_depth(),
         )
 
 
-def _depth() -> int:
+def callers_depth() -> int:
     """Return how many frames up the first one is that is not ours, nor torch's."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
