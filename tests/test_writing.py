@@ -112,6 +112,90 @@ def test_W1_what_writes_to_no_value_is_not_warned_about():
         layer.weight.add_(1.0)  # nobody reads it again
 
 
+def stack_of_layers() -> nn.Sequential:
+    return nn.Sequential(*(holdfast.orthogonal(nn.Linear(4, 4)) for _ in range(4)))
+
+
+def add_quietly(W: torch.Tensor) -> None:
+    with torch.no_grad():
+        W.add_(1.0)
+
+
+REFUSED = {
+    "mul_": (lambda W: W.mul_(2), "`2.weight` was"),
+    "add_": (lambda W: W.add_(1), "`2.weight` was"),
+    "copy_": (lambda W: W.copy_(torch.eye(4)), "`2.weight` was"),
+    "a row": (lambda W: W[0].zero_(), "a weight, it was"),
+    "an entry": (lambda W: W.__setitem__((0, 0), 1.0), "a weight, it was"),
+    "init": (nn.init.normal_, "`2.weight`, or another weight of its batch, was"),
+    "quietly": (add_quietly, "`2.weight`, or another weight of its batch, was"),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_W1_writing_to_a_weight_of_a_batch_says_whose_it_is_and_what_to_do(way):
+    model = stack_of_layers()
+    before = bits(model[2].weight)
+    write, who = REFUSED[way]
+    with (  # noqa: PT012
+        pytest.raises(RuntimeError, match="is a view and") as caught,
+        holdfast.cached(model, foreach=True),
+    ):
+        write(model[2].weight)
+        model[2].weight.sum()
+    assert who in told(caught.value)
+    assert "`with holdfast.writable(module):`, or assign" in told(caught.value)
+    if "`2.weight`" in who:  # also where somebody has caught it inside
+        assert "weights that `holdfast` computes (see `holdfast.writable`)" in str(
+            caught.value
+        )
+    assert bits(model[2].weight) == before
+
+
+def test_W1_control_an_error_of_other_slices_is_left_alone():
+    model = stack_of_layers()
+    parts = (torch.ones(2, requires_grad=True) * 1).unbind()
+    for foreach in (False, True):
+        with (
+            pytest.raises(RuntimeError, match="Output 0 of Unbind") as caught,
+            holdfast.cached(model, foreach=foreach),
+        ):
+            parts[0].mul_(2)
+        assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.parametrize("scope", [holdfast.cached, holdfast.accumulate])
+@pytest.mark.parametrize("write", [nn.init.zeros_, add_quietly])
+def test_W1_a_write_inside_a_scope_is_warned_about_at_its_end(scope, write):
+    model = nn.Sequential(holdfast.weight_norm(nn.Linear(4, 4)))
+    before = bits(model[0].weight)
+    with (
+        pytest.warns(UserWarning, match=r"`0.weight` was written .*writable") as all_,
+        scope(model),
+    ):
+        write(model[0].weight)
+    assert [Path(w.filename).name for w in all_] == ["test_writing.py"]
+    assert bits(model[0].weight) == before
+
+
+@pytest.mark.parametrize("scope", [holdfast.cached, holdfast.accumulate])
+def test_W1_control_what_writes_to_no_value_of_a_scope_is_not_warned_about(scope):
+    model = nn.Sequential(holdfast.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    holdfast.register_parametrization(model[1], "weight", nn.Identity())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with scope(model):
+        model(torch.ones(1, 4)).sum().backward()
+        model[0].weight.clone().zero_()
+        if scope is holdfast.cached:
+            add_quietly(model[0].parametrizations.weight.original0)
+            add_quietly(model[1].weight)  # it is the original
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        model(torch.ones(1, 4))
+        with holdfast.writable(model):
+            nn.init.zeros_(model[0].weight)
+
+
 def test_W1_apply_reaches_a_whole_model():
     model = nn.Sequential(
         holdfast.weight_norm(nn.Conv1d(2, 3, 3)),

@@ -22,6 +22,7 @@ from .batching import Model
 from .checks import check_module
 from .entry import Entry, tensors_of, trackable
 from .leaves import Leaves, at_home, unwatched
+from .lost_writes import Handed, note_of_write, warn_of_lost_write
 from .memo import remembered
 from .scope import Scope, innermost, open_scopes, suspendable_frame
 from .torch_state import (
@@ -99,6 +100,8 @@ def _store(
         elif value.grad_fn is not None:
             value.register_hook(partial(_retire, ref(scope), ref(chain)))
         values[chain] = Entry.of(chain, value)
+        if grad:  # the memo looks itself
+            scope.handed[chain] = Handed.of(value, host, name)
     return value
 
 
@@ -160,6 +163,7 @@ def _brought(argument: Any) -> Any:
 
 def flush(scope: Scope) -> None:
     """Bring the gradients that wait in leaves to the originals."""
+    scope.look()
     scope.values[True].clear()  # the graphs are used up
     if scope.leaves is not None:
         scope.leaves.flush()
@@ -169,6 +173,7 @@ def _after_step(*_: object) -> None:
     """Drop all values after an optimizer step: some write where no version tells."""
     scope = innermost.scope
     while scope is not None:
+        scope.look()
         for values in scope.values:
             values.clear()
         scope.advances.take_back_()
@@ -258,7 +263,12 @@ class cached(contextlib.ContextDecorator):
         innermost.scope = scope
         return scope
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        _: object = None,
+    ) -> None:
         """Close the scope and free its values."""
         if is_traced():
             compiled.leave()
@@ -266,10 +276,19 @@ class cached(contextlib.ContextDecorator):
         thread = threading.get_ident()
         if not self._entered.get(thread):  # a generator, closed by another thread
             thread = next(iter(self._entered))
-        self._entered[thread].pop().close()
+        scope = self._entered[thread].pop()
+        scope.look()
+        note_of_write(error, scope.values[True])
+        self._close(scope, thread)
+        for handed in () if kind else scope.lost:
+            warn_of_lost_write(handed.host, handed.name)
+
+    def _close(self, scope: Scope, thread: int) -> None:
+        """Close a scope that was opened in a thread, and find the one around it."""
+        scope.close()
         if not self._entered[thread]:
             del self._entered[thread]
-        scope = innermost.scope
-        while scope is not None and not scope.open:
-            scope = scope.parent  # also past scopes that were left out of order
-        innermost.scope = scope
+        around = innermost.scope
+        while around is not None and not around.open:
+            around = around.parent  # also past scopes that were left out of order
+        innermost.scope = around

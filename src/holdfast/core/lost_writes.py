@@ -3,21 +3,36 @@
 A plain read hands out a value that nobody holds but the reader, so that what becomes of
 it cannot be known. The memo keeps what it has handed out, and looks at its version
 before it does so again: there a write is seen, and costs nothing to see. A slice of
-joined parameters is kept too: writing to it arrives, all but a new ``.data``.
+joined parameters is kept too: writing to it arrives, all but a new ``.data``. A scope
+keeps what it has handed out, and looks when it closes. Torch refuses writes to the
+slices of a batch, all but those through ``.data``.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
-from typing import Any
-from weakref import ReferenceType
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
 
 from ..errors import path_of
 
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
+    from .entry import Entry
+
 _OURS = __name__.partition(".")[0]
+_WAY_OUT = (
+    "what is read is computed. Write inside `with holdfast.writable(module):`, or "
+    "assign a tensor; to go on with a copy, `.clone()` it first."
+)
+
+# What torch's error on writing to a slice of a batch calls the function it is from
+BATCH_NAME = "a batch of weights that `holdfast` computes (see `holdfast.writable`)"
 
 
 def warn_of_lost_write(host: ReferenceType[nn.Module], name: str) -> None:
@@ -25,11 +40,56 @@ def warn_of_lost_write(host: ReferenceType[nn.Module], name: str) -> None:
     module = host()
     path = name if module is None else path_of(module, name)
     warnings.warn(
-        f"`{path}` was written to in place, which does not change it: what is read is "
-        "computed. Write inside `with holdfast.writable(module):`, or assign a tensor; "
-        "to go on with a copy, `.clone()` it first.",
+        f"`{path}` was written to in place, which does not change it: {_WAY_OUT}",
         UserWarning,
         stacklevel=callers_depth(),
+    )
+
+
+class Handed(NamedTuple):
+    """A value that a scope has handed out, as it was then."""
+
+    value: ReferenceType[Tensor]
+    version: int
+    host: ReferenceType[nn.Module]
+    name: str
+
+    @classmethod
+    def of(cls, value: Tensor, host: nn.Module, name: str) -> Handed:
+        """Note what is handed out."""
+        return cls(ref(value), value._version, ref(host), name)
+
+    def is_written(self, entry: Entry | None, chain: ParametrizationList) -> bool:
+        """Tell whether it was written to, and nothing that it is computed from."""
+        return (
+            entry is not None
+            and entry.value is self.value()
+            and entry.value._version != self.version
+            and entry.is_current(chain)
+        )
+
+
+def note_of_write(
+    error: BaseException | None, values: Mapping[ParametrizationList, Entry]
+) -> None:
+    """Add to torch's error on writing to a slice of a batch what to do instead."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    if error is None or "function that returns multiple views" not in text:
+        return
+    slices = {c: entry.value for c, entry in values.items() if entry.value._is_view()}
+    found = re.match(r"Output (\d+) of " + re.escape(BATCH_NAME), text)
+    paths = [
+        f"`{path_of(chain)}`"
+        for chain, value in slices.items()
+        if found and value.output_nr == int(found[1])
+    ]
+    if not slices:
+        return  # it is of something else
+    what = " or ".join(paths) or "If it was a weight, it"
+    if "another view of its base" in text:
+        what += ", or another weight of its batch,"
+    error.add_note(
+        f"{what} was written to in place, which does not change it: {_WAY_OUT}"
     )
 
 

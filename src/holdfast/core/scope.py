@@ -13,13 +13,18 @@ from __future__ import annotations
 import threading
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from .ahead import Advances
 from .batching import Entries, Model
 from .leaves import Leaves
+from .lost_writes import Handed
 from .torch_state import backward_pass, dispatch_modes, saved_tensor_hooks
+
+if TYPE_CHECKING:
+    from .chain import ParametrizationList
 
 
 class Scope:
@@ -30,8 +35,10 @@ class Scope:
         "advances",
         "foreach",
         "frame",
+        "handed",
         "hooks",
         "leaves",
+        "lost",
         "models",
         "modes",
         "open",
@@ -55,6 +62,8 @@ class Scope:
         self.foreach = foreach
         self.leaves = leaves  # what is handed out for values that have a graph
         self.advances = Advances()
+        self.handed: dict[ParametrizationList, Handed] = {}
+        self.lost: list[Handed] = []  # writes, which are warned of
         self.frame = frame
         self.modes = dispatch_modes()
         self.hooks, self.task = saved_tensor_hooks(True), backward_pass()
@@ -93,6 +102,16 @@ class Scope:
         if self.foreach is False:
             return None
         return next((model for model in self.models if host in model), None)
+
+    def look(self) -> None:
+        """Note which values somebody has written to, before they are dropped."""
+        values = self.values[True]
+        self.lost += [
+            handed
+            for chain, handed in self.handed.items()
+            if handed.is_written(values.get(chain), chain)
+        ]
+        self.handed.clear()
 
     def close(self) -> None:
         """Free every value, also where somebody still holds this scope."""

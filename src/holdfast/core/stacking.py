@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .chain import ParametrizationList
 from .entry import PLAIN, Registry, tensors_of
 from .kinds import Kind
+from .lost_writes import BATCH_NAME
 from .torch_state import gradients
 
 # What an `Entry` has of the tensors of a chain
@@ -163,6 +164,9 @@ class _Kept(torch.autograd.Function):
             for g in row
         )
 
+
+# Who writes to a value reads this name
+cast("Any", _Kept)._backward_cls.__name__ = BATCH_NAME
 
 # without a look at each of the tensors, for wrappers of transforms that are over
 _apply_kept: Any = super(torch.autograd.Function, _Kept).apply  # pyright: ignore[reportAttributeAccessIssue]

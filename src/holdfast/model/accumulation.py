@@ -117,4 +117,4 @@ class accumulate(contextlib.ContextDecorator):
         finally:
             if scope is not None and scope.leaves is not None:
                 scope.leaves.close()
-            self._cached.__exit__()
+            self._cached.__exit__(kind, error, trace)
