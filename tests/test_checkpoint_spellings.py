@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.testing import assert_close
 
 import holdfast
-from holdfast import maps, sets
+from holdfast import errors, maps, sets
 
 
 def same(a, b, atol=2e-6):
@@ -297,6 +297,71 @@ def test_s1_what_a_map_notes_in_an_attribute_is_noted_and_goes_if_it_fails(buffe
     with pytest.raises(RuntimeError, match="NaN or infinity"):
         layer.load_state_dict({"weight": torch.zeros(2, 2)}, strict=False)
     assert_close(layer.weight, W)
+
+
+UNFIT = {
+    "sparse": lambda W: W.to_sparse(),
+    "compressed": lambda W: W.to_sparse_csr(),
+    "of another library": lambda W: W.to_mkldnn(),
+    "nested": lambda W: torch.nested.nested_tensor([*W]),
+    "text": lambda _: "text",
+    "of the meta device": lambda W: W.to("meta"),
+}
+SPELT = {
+    "weight": lambda unfit: {"0.weight": unfit},
+    "weight_g, weight_v": lambda unfit: {
+        "0.weight_g": torch.ones(3, 1),
+        "0.weight_v": unfit,
+    },
+    "weight_orig": lambda unfit: {
+        "0.weight_orig": unfit,
+        "0.weight_u": torch.ones(3),
+        "0.weight_v": torch.ones(3),
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested")
+@pytest.mark.parametrize("spelling", SPELT)
+@pytest.mark.parametrize("kind", UNFIT)
+@pytest.mark.parametrize("recipe", ["orthogonal", "weight_norm", "spectral_norm"])
+def test_s1_what_no_weight_can_be_is_refused_by_its_path(recipe, kind, spelling):
+    torch.manual_seed(0)
+    model = nn.Sequential(getattr(holdfast, recipe)(nn.Linear(3, 3)))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = SPELT[spelling](UNFIT[kind](torch.randn(3, 3)))
+    with pytest.raises(RuntimeError, match=r"loading state_dict for Seq") as caught:
+        model.load_state_dict({**state, "0.bias": model[0].bias.detach()})
+    told = str(caught.value)
+    assert "0.weight" in told or "0.parametrizations.weight" in told
+    own = {"weight": (), "weight_g, weight_v": ("weight_norm",)}
+    if recipe not in own.get(spelling, ("spectral_norm",)) and kind in (
+        "sparse",
+        "compressed",
+        "of another library",
+    ):
+        assert "has to be a dense tensor" in told
+        assert "Pass it on as `.to_dense()`" in told
+        same(dict(model.state_dict()), before, atol=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested")
+@pytest.mark.parametrize("kind", ["sparse", "compressed", "nested"])
+def test_a_layout_that_maps_do_not_know_is_refused_by_its_path(kind):
+    model, W = nn.Sequential(nn.Linear(3, 3)), UNFIT[kind](torch.eye(3))
+    holdfast.orthogonal(model[0])
+    before = model[0].weight.detach().clone()
+    for assign in (lambda: setattr(model[0], "weight", W), lambda: registered(W)):
+        with pytest.raises(errors.InvalidTensorError, match="`[0M].*weight` has to be"):
+            assign()
+    assert torch.equal(model[0].weight, before)
+    model[0].weight = torch.eye(3).to_sparse().to_dense()  # control: dense is fine
+
+
+def registered(W):
+    module = nn.Module()
+    module.register_buffer("weight", W)
+    return holdfast.orthogonal(module, "weight")
 
 
 def test_s1_recurrent_weights_load():

@@ -47,11 +47,26 @@ def _kind(thing: object) -> str:
     return "`None`" if thing is None else f"an object of {type(thing).__name__}"
 
 
+def check_dense(tensor: Tensor, where: Where) -> None:
+    """Refuse a layout that maps cannot compute with."""
+    if tensor.layout is torch.strided and not tensor.is_nested:
+        return
+    if tensor.is_nested:
+        found, way = "a nested one", "Pass one tensor on"
+    else:
+        found, way = f"one of layout {tensor.layout}", "Pass it on as `.to_dense()`"
+    raise InvalidTensorError(
+        f"`{where()}` has to be a dense tensor. Got {found}. {way}."
+    )
+
+
 def check_assigned(chain: ParametrizationList, value: object, where: Where) -> Tensor:
     """Refuse a value that is no tensor like the one it is assigned to."""
     original = chain.first_original()
     shape = None if chain.unsafe else chain.shape
     dtype = original.dtype if chain.is_tensor and not chain.unsafe else None
+    if isinstance(value, Tensor):
+        check_dense(value, where)
     if (
         not isinstance(value, Tensor)
         or shape not in (None, value.shape)

@@ -9,8 +9,8 @@ errors are torch's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from ..linalg.matricization import matricize
 from ..linalg.norms import rescale
 from ..linalg.power import rayleigh
 from .chain import ParametrizationList
-from .checks import as_tuple, check_assigned, check_originals
+from .checks import as_tuple, check_assigned, check_dense, check_originals
 from .filling import are_ordinary, copied, is_ordinary
 from .inversion import bind_again, invert
 from .joints import gather
@@ -36,24 +36,31 @@ def respell(
     gather(module, state, prefix)
     chains: Any = module._modules.get("parametrizations")
     for name, chain in getattr(chains, "_modules", {}).items():
-        path = prefix + name
-        translate(chain, state, prefix, name)
-        if not isinstance(chain, ParametrizationList) or chain._shared:
-            continue
-        own = f"{prefix}parametrizations.{name}."
-        value = None if _is_there(chain, state, own) else take(state, path)
-        if value is None:
-            continue
         try:
-            stateless = all(map(_is_stateless, chain._modules.values()))
-            state |= _inverted(
-                chain, value, path, own, assign=assign, stateless=stateless
-            )
-            if not stateless:
-                translate(chain, state, prefix, name)
+            _respell(chain, state, prefix, name, assign=assign)
         except Exception as error:
-            errors.append(_told(error, chain, value, path))
+            errors.append(_told(error, prefix + name))
+            for end in ("", *_ENDS):
+                if name + end not in module._parameters | module._buffers:
+                    state.pop(prefix + name + end, None)
+            own = f"{prefix}parametrizations.{name}."
             state.update(chain.state_dict(prefix=own, keep_vars=True))
+
+
+def _respell(
+    chain: nn.Module, state: State, prefix: str, name: str, *, assign: bool
+) -> None:
+    path, own = prefix + name, f"{prefix}parametrizations.{name}."
+    translate(chain, state, prefix, name)
+    if not isinstance(chain, ParametrizationList) or chain._shared:
+        return
+    value = None if _is_there(chain, state, own) else take(state, path)
+    if value is None:
+        return
+    stateless = all(map(_is_stateless, chain._modules.values()))
+    state |= _inverted(chain, value, path, own, assign=assign, stateless=stateless)
+    if not stateless:
+        translate(chain, state, prefix, name)
 
 
 def translate(chain: nn.Module, state: State, prefix: str, name: str) -> None:
@@ -67,22 +74,16 @@ def take(state: State, path: str) -> Any:
     """Take a tensor out of a state dict, plain or spelt as torch did before 2.0."""
     if path in state:
         return state.pop(path)
-    g, v, u = (state.get(f"{path}_{end}") for end in "gvu")
-    original = state.get(f"{path}_orig")
-    if isinstance(g, Tensor) and isinstance(v, Tensor):
-        return _popped(state, path, "gv", weight_norm_value(g, v))
-    if all(isinstance(tensor, Tensor) for tensor in (original, u, v)):
-        value = spectral_norm_value(*cast("Any", (original, u, v)))
-        return _popped(state, path, ("orig", "u", "v"), value)
+    parts = {end: state[path + end] for end in _ENDS if path + end in state}
+    for ends, value_of in _LEGACY.items():
+        if all(isinstance(parts.get(end), Tensor) for end in ends):
+            for end in ends:
+                check_dense(parts[end], lambda end=end: path + end)
+            value = value_of(*(parts[end] for end in ends))
+            for end in ends if value is not None else ():
+                del state[path + end]
+            return value
     return None
-
-
-def _popped(state: State, path: str, ends: Any, value: Tensor | None) -> Tensor | None:
-    """Return a value, and drop what it was computed from."""
-    if value is not None:
-        for end in ends:
-            del state[f"{path}_{end}"]
-    return value
 
 
 def weight_norm_dim(g: Tensor, V: Tensor) -> int | None:
@@ -128,6 +129,13 @@ def spectral_norm_value(W: Tensor, u: Tensor, v: Tensor) -> Tensor | None:
     """Return the weight of a legacy spectral norm; ``None`` if it is none."""
     dim = spectral_norm_dim(W, u, v)
     return None if dim is None else W / rayleigh(matricize(W, dim), u, v)
+
+
+_ENDS = ("_g", "_v", "_orig", "_u")
+_LEGACY: dict[tuple[str, ...], Callable[..., Tensor | None]] = {
+    ("_g", "_v"): weight_norm_value,
+    ("_orig", "_u", "_v"): spectral_norm_value,
+}
 
 
 def _is_there(chain: ParametrizationList, state: State, own: str) -> bool:
@@ -199,8 +207,12 @@ def _placed(
     """Return a value where the originals are, or bind the maps to where it is."""
     if not isinstance(value, Tensor):
         return check_assigned(chain, value, lambda: path)
+    check_dense(value, lambda: path)
     if not chain.unsafe and value.shape != chain.shape:
-        raise _SizeMismatch
+        raise _SizeMismatch(
+            f"size mismatch for {path}: copying a param with shape {value.shape} from "
+            f"checkpoint, the shape in current model is {chain.shape}."
+        )
     value = value.detach()
     if _is_where(value, like) and not chain.__dict__["_emptied"]:
         return value
@@ -252,12 +264,9 @@ class _SizeMismatch(Exception):
     """The tensor has another shape than the weight."""
 
 
-def _told(error: Exception, chain: ParametrizationList, value: Any, path: str) -> str:
+def _told(error: Exception, path: str) -> str:
     """Return the message, in torch's words where torch has some."""
     if isinstance(error, _SizeMismatch):
-        return (
-            f"size mismatch for {path}: copying a param with shape {value.shape} from "
-            f"checkpoint, the shape in current model is {chain.shape}."
-        )
+        return str(error)
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return f"While loading `{path}`: {error}{notes}"

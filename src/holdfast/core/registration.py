@@ -25,6 +25,7 @@ from .calling import call
 from .chain import ParametrizationList
 from .checks import (
     Where,
+    check_dense,
     check_finite,
     check_image,
     check_module,
@@ -375,6 +376,7 @@ def usable(tensor: Tensor | None, where: Where) -> Tensor:
             "so there is no tensor to parametrize. Give the module one first"
             f"{'' if tensor is None else ': run a batch through it'}."
         )
+    check_dense(tensor, where)
     strides = zip(tensor.shape, tensor.stride(), strict=True)
     if not tensor.is_contiguous() and any(n > 1 and step == 0 for n, step in strides):
         raise InvalidTensorError(
