@@ -20,7 +20,7 @@ from torch.optim.optimizer import (
 from . import compiled
 from .batching import Model
 from .checks import check_module
-from .entry import Entry, tensors_of, trackable
+from .entry import Entry, noted, trackable
 from .leaves import Leaves, at_home, unwatched
 from .lost_writes import Handed, note_of_write, warn_of_lost_write
 from .memo import remembered
@@ -89,19 +89,22 @@ def _store(
     with trackable(), contextlib.nullcontext() if leaves is None else unwatched():
         value = chain.evaluate() if grad else remembered(chain, host, name)
     if (
-        chain.stamp() == before  # else another thread has changed an original
-        and dispatch_modes() == scope.modes
-        and not is_transformed(value)
-        # without a version a change could not be seen
-        and not any(tensor.is_inference() for _, _, tensor in tensors_of(chain))
+        chain.stamp() != before  # another thread has changed an original
+        or dispatch_modes() != scope.modes
+        or is_transformed(value)
     ):
-        if hand_out is not None:
-            value = hand_out(value, chain)
-        elif value.grad_fn is not None:
-            value.register_hook(partial(_retire, ref(scope), ref(chain)))
-        values[chain] = Entry.of(chain, value)
-        if grad:  # the memo looks itself
-            scope.handed[chain] = Handed.of(value, host, name)
+        return value
+    try:
+        tensors = noted(chain)
+    except RuntimeError:
+        return value  # without a version a change could not be seen
+    if hand_out is not None:
+        value = hand_out(value, chain)
+    elif value.grad_fn is not None:
+        value.register_hook(partial(_retire, ref(scope), ref(chain)))
+    values[chain] = Entry.of(chain, value, tensors)
+    if grad:  # the memo looks itself
+        scope.handed[chain] = Handed.of(value, host, name)
     return value
 
 

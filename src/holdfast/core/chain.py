@@ -335,14 +335,11 @@ class ParametrizationList(EpochList):
 
     def versions(self) -> tuple[int, ...]:
         """Return the versions of the originals; -1 where there is none."""
-        return tuple(
-            -1 if tensor.is_inference() else tensor._version
-            for tensor in self.originals()
-        )
+        return tuple([_version_of(tensor) for tensor in self.originals()])
 
     def stamp(self) -> object:
         """Return what is another one after any change of an original."""
-        return [id(tensor) for tensor in self.originals()], self.versions()
+        return [(id(tensor), _version_of(tensor)) for tensor in self.originals()]
 
     def is_deterministic(self) -> bool:
         """Tell whether every map says so and nothing is hooked into a call."""
@@ -361,6 +358,10 @@ class ParametrizationList(EpochList):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         claim(self)
+
+
+def _version_of(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
 
 
 # What belongs to one chain, in the scopes and places that it is in

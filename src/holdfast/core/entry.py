@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 Registry = Mapping[str, Tensor | None]
+Noted = tuple[tuple[Registry, str, Tensor, int, bool], ...]
 
 
 class Entry(NamedTuple):
@@ -32,20 +33,19 @@ class Entry(NamedTuple):
     epoch: int
     autocast: tuple[bool, torch.dtype] | None
     #: where each tensor is, its version, and whether it wanted a gradient
-    tensors: tuple[tuple[Registry, str, Tensor, int, bool], ...]
+    tensors: Noted
 
     @classmethod
-    def of(cls, chain: ParametrizationList, value: Tensor) -> Entry:
+    def of(
+        cls, chain: ParametrizationList, value: Tensor, tensors: Noted | None = None
+    ) -> Entry:
         """Note the present state of a chain beside the value just computed."""
         return cls(
             value=value,
             state=chain.__dict__,
             epoch=chain._epoch,
             autocast=autocast_of(value),
-            tensors=tuple(
-                (registry, name, tensor, tensor._version, tensor.requires_grad)
-                for registry, name, tensor in tensors_of(chain)
-            ),
+            tensors=noted(chain) if tensors is None else tensors,
         )
 
     def is_current(self, chain: ParametrizationList) -> bool:
@@ -60,11 +60,26 @@ class Entry(NamedTuple):
         return self.epoch == chain._epoch and self.autocast == autocast_of(self.value)
 
 
+def noted(chain: ParametrizationList) -> Noted:
+    """Return the tensors of a chain as they are now.
+
+    Raises:
+        RuntimeError: one was made in inference mode, and has no version.
+    """
+    return tuple(
+        [
+            (registry, name, tensor, tensor._version, tensor.requires_grad)
+            for registry, name, tensor in tensors_of(chain)
+        ]
+    )
+
+
 def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tensor]]:
     """Yield ``(registry, name, tensor)`` of all that a chain computes from."""
-    for name, value in chain.__dict__.items():
-        if name.startswith("original") and isinstance(value, Tensor):
-            yield chain.__dict__, name, value  # as in a replica of DataParallel
+    if "_is_replica" in chain.__dict__:  # of DataParallel: they are attributes
+        for name, value in chain.__dict__.items():
+            if name.startswith("original") and isinstance(value, Tensor):
+                yield chain.__dict__, name, value
     parts: list[nn.Module] = [chain]
     for part in parts:
         for registry in (part._parameters, part._buffers):
@@ -74,12 +89,16 @@ def tensors_of(chain: ParametrizationList) -> Iterator[tuple[Registry, str, Tens
         parts.extend(part._modules.values())  # type: ignore[arg-type]
 
 
-@contextlib.contextmanager
-def trackable() -> Generator[None]:
+def trackable() -> contextlib.AbstractContextManager[object]:
     """Give values a version, which tensors made in inference mode do not have."""
-    if not torch.is_inference_mode_enabled():
-        yield
-        return
+    return _trackable() if torch.is_inference_mode_enabled() else _AS_IT_IS
+
+
+_AS_IT_IS = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _trackable() -> Generator[None]:
     with torch.inference_mode(mode=False), torch.no_grad():
         yield
 
