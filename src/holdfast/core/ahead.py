@@ -6,12 +6,14 @@ Note [Ahead of the forward]
     the state of the whole batch, and each of the other modules finds it done when its
     own forward comes. The weights are still what they were then, or else the state is
     put back and advanced anew; and it is put back if no forward comes before the
-    optimizer steps or the scope ends.
+    optimizer steps or the scope ends. A forward inside a checkpoint finds it done too,
+    and what a checkpoint computes again finds the state of the last forward.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -58,11 +60,8 @@ class Advances:
 
         It is if it was advanced before, or can be now along with others.
         """
-        done = self._ahead.pop(chain, None)
-        if done is not None:
-            if done.still_fits():
-                return True
-            done.take_back_()
+        if was_advanced(chain):
+            return True
         if is_out_of_the_ordinary():
             return False
         group = model.group_of(chain, everywhere=always)
@@ -79,17 +78,45 @@ class Advances:
         advances = _advance_(members, rows)
         if advances is None:
             return False
-        self._ahead.update(
-            (member.chain, advance)
-            for member, advance in zip(members, advances, strict=True)
-            if member.chain is not chain
-        )
+        for member, advance in zip(members, advances, strict=True):
+            if member.chain is not chain:
+                self._ahead[member.chain] = advance
+                holders[member.chain] = self
         return True
+
+    def give(self, chain: ParametrizationList) -> _Advance | None:
+        """Return what was done for a tensor, and forget it."""
+        return self._ahead.pop(chain, None)
 
     def take_back_(self) -> None:
         """Put back what no forward has asked for."""
         while self._ahead:
             self._ahead.popitem()[1].take_back_()
+
+
+# In all threads: a backward pass on a device has one of its own
+holders: WeakKeyDictionary[ParametrizationList, Advances] = WeakKeyDictionary()
+
+
+def was_advanced(chain: ParametrizationList) -> bool:
+    """Tell whether the state of a tensor was advanced for the forward that comes."""
+    done = _given(chain)
+    if done is None or done.still_fits():
+        return done is not None
+    done.take_back_()
+    return False
+
+
+def put_back_(chain: ParametrizationList) -> None:
+    """Put the state of a tensor back to where the last forward has left it."""
+    done = _given(chain)
+    if done is not None:
+        done.take_back_()
+
+
+def _given(chain: ParametrizationList) -> _Advance | None:
+    holder = holders.pop(chain, None) if holders else None
+    return None if holder is None else holder.give(chain)
 
 
 def _advance_(members: Group, rows: list[Row]) -> list[_Advance] | None:

@@ -18,6 +18,7 @@ from torch.optim.optimizer import (
 )
 
 from . import compiled
+from .ahead import was_advanced
 from .batching import Model
 from .checks import check_module
 from .entry import Entry, noted, trackable
@@ -117,7 +118,7 @@ def is_advanced(chain: ParametrizationList, host: nn.Module) -> bool:
             always = scope.foreach is True
             return scope.advances.take(chain, model, always=always)
         scope = scope.parent
-    return False
+    return was_advanced(chain)  # for a scope that does not serve a checkpoint, say
 
 
 def _retire(
@@ -198,6 +199,7 @@ class cached(contextlib.ContextDecorator):
     Of the models that are named, equal maps on equal shapes are evaluated as one batch,
     where they say that they can be (`Parametrization.foreach`): the first read computes
     all of them, those too that are not read, and one backward pass differentiates all.
+    Values are those of one by one to rounding, as a batch sums in another order.
     This takes memory for one copy of what they compute from, and slices of one tensor
     are handed out: while one is kept, all are. State that moves with every forward, as
     in `maps.SpectralNorm`, is advanced for the batch by the first forward, and put back

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from .ahead import holders, put_back_
 from .cache import is_advanced
 from .chain import ParametrizationList
 from .moving import advance_, movers
@@ -36,11 +37,15 @@ def refine_on_forward(module: nn.Module) -> None:
 
 def refine_hook(module: nn.Module, _: object) -> None:
     """Advance moving state once per training forward, not in a recomputation of it."""
-    if module.training and not in_backward_pass():
-        chains: Any = module._modules.get("parametrizations")
-        # torch's own removal leaves this hook behind
-        for chain in getattr(chains, "_modules", {}).values():
-            if movers(chain) and not is_advanced(chain, module):
+    if not (module.training or holders):
+        return
+    chains: Any = module._modules.get("parametrizations")
+    # torch's own removal leaves this hook behind
+    for chain in getattr(chains, "_modules", {}).values():
+        if movers(chain):
+            if not module.training or in_backward_pass():
+                put_back_(chain)
+            elif not is_advanced(chain, module):
                 refine_(chain)
 
 
