@@ -6,6 +6,7 @@ import io
 import json
 import math
 import random
+import re
 import sys
 import warnings
 from importlib import util
@@ -249,6 +250,51 @@ def test_a_set_that_decomposes_says_that_a_value_is_not_finite(recipe):
     assert math.isnan(line.residual)
     assert math.isnan(holdfast.trace(layer, "weight").steps[-1].residual)
     assert holdfast.residuals(layer)["weight"].tolerance == line.tolerance
+
+
+class Refuses(nn.Module):
+    """A map that raises when it is told to."""
+
+    raises = False
+
+    def forward(self, X):
+        if self.raises:
+            raise ArithmeticError("told to")
+        return X
+
+
+@pytest.mark.parametrize(
+    ("link", "value"),
+    [
+        (maps.Polar, math.nan),
+        (maps.RKO, math.nan),
+        (Refuses, math.nan),
+        (Refuses, math.inf),
+    ],
+)
+def test_a_map_that_fails_on_what_is_not_finite_ends_the_trace(link, value):
+    model = nn.Sequential(nn.Linear(3, 3))
+    for map_ in (Refuses(), link(), Refuses()):
+        holdfast.register_parametrization(model[0], "weight", map_)
+    links = model[0].parametrizations.weight
+    if isinstance(links[1], Refuses):
+        links[1].raises = True
+    links.original.data[0, 0] = value
+    found = holdfast.trace(model, "0.weight")
+    assert [step.holds for step in found] == [False, False, False]
+    assert re.match(
+        "LinAlgError: linalg|ArithmeticError: told to", found.steps[-1].error
+    )
+    assert re.search("! `1: .*` met NaN or infinity, and raised .*Error.", str(found))
+    assert json.loads(found.to_json())[-1]["error"] == found.steps[-1].error
+    assert "met NaN" in found._repr_html_()
+
+
+def test_control_an_error_on_finite_numbers_is_raised():
+    model = with_maps(nn.Linear(3, 3), Refuses())
+    model[0].parametrizations.weight[0].raises = True
+    with pytest.raises(ArithmeticError, match="told to"):
+        holdfast.trace(model, "0.weight")
 
 
 def test_an_error_of_a_set_is_no_value_that_is_not_finite(monkeypatch):

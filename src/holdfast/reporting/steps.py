@@ -51,6 +51,7 @@ class TraceStep:
         residual: how far the value is from there; see `TensorReport`.
         tolerance: up to which residual it counts as inside.
         milliseconds: the time of the map, without gradients.
+        error: what the map raised when it met NaN or infinity; then nothing follows.
     """
 
     step: str
@@ -66,10 +67,13 @@ class TraceStep:
     residual: float | None = None
     tolerance: float | None = None
     milliseconds: float | None = None
+    error: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether nothing speaks against it: finite, and within the tolerance."""
+        if self.error:
+            return False
         limit = float("inf") if self.tolerance is None else self.tolerance
         return self.residual is None or self.residual <= limit
 
@@ -85,7 +89,7 @@ class Trace(Table):
         steps: the originals and the values, in order: what they are (``step``),
             ``shape``, ``dtype``, ``min``, ``max``, ``mean``, ``std``, ``norm``,
             ``singular_values``, ``set``, ``residual``, ``tolerance``,
-            ``milliseconds``, and whether it ``holds``.
+            ``milliseconds``, ``error``, and whether it ``holds``.
 
     Example:
         >>> import torch, holdfast
@@ -138,9 +142,7 @@ class Trace(Table):
     def remarks(self) -> list[str]:
         """Return which steps miss their sets."""
         return [
-            f"! `{step.step}` misses {step.set or 'the finite numbers'}."
-            for step in self.steps
-            if not step.holds
+            f"! `{step.step}` {_fault(step)}." for step in self.steps if not step.holds
         ]
 
 
@@ -209,10 +211,28 @@ def _steps(host: nn.Module, source: Source) -> Iterator[TraceStep]:
     running, values = links_of(source), originals
     for number, map_ in source.chain._modules.items():
         if any(map_ is each for each in running):
-            value, milliseconds = timed(partial(call, map_, values), device)
             label = f"{number}: {in_one_line([map_])}"
+            try:
+                value, milliseconds = timed(partial(call, map_, values), device)
+            except Exception as error:
+                if all(map(_is_finite, values)):
+                    raise
+                kind = type(error).__name__.lstrip("_")
+                yield TraceStep(label, error=f"{kind}: {error}")
+                return
             yield _step(host, label, value, promise_of(map_), milliseconds)
             values = (value,)
+
+
+def _is_finite(value: Tensor) -> bool:
+    return value.is_meta or bool(value.isfinite().all())
+
+
+def _fault(step: TraceStep) -> str:
+    """Return what is wrong with a step."""
+    if step.error:
+        return f"met NaN or infinity, and raised {step.error.partition(':')[0]}"
+    return f"misses {step.set or 'the finite numbers'}"
 
 
 def _step(
