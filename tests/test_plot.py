@@ -311,3 +311,20 @@ def test_what_cannot_be_drawn_is_refused_with_what_was_expected(draw, given, mes
 def test_a_matrix_without_values_has_no_picture(W):
     with pytest.raises(holdfast.errors.InvalidTensorError, match="dense"):
         plot.heat_map(axes(), W)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: plot.residuals(ax, [0, 50, 100], RESIDUALS),
+        lambda ax: plot.residuals(ax, torch.tensor([0.0]), RESIDUALS),
+        lambda ax: plot.curve(ax, [0, 1], [0.5]),
+        lambda ax: plot.spectrum(ax, [[1.0, 2.0]], steps=[0, 1]),
+    ],
+)
+def test_unequal_lengths_are_refused_and_nothing_is_drawn(draw):
+    ax = axes()
+    before = ax.get_yscale(), len(ax.get_children())
+    with pytest.raises(ValueError, match=r"Expected as many steps as .* Got \d and \d"):
+        draw(ax)
+    assert (ax.get_yscale(), len(ax.get_children())) == before

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .styles import FAINT, STYLES, LineStyle, alone, labelled, whole_steps
-from .values import numbers
+from .values import as_many, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +35,10 @@ def curve(
         >>> ax.lines[0].get_ydata().tolist()
         [0.9, 0.4, 0.3]
     """
+    values = numbers(values)
     ax.plot(
-        numbers(epochs),
-        numbers(values),
+        as_many(epochs, values, "values"),
+        values,
         style.dashes,
         c=style.color,
         marker=style.marker,
@@ -143,7 +144,10 @@ def residuals(
     Args:
         ax: where to draw.
         steps: when `holdfast.residuals` was asked.
-        history: what it said.
+        history: what it said, each time.
+
+    Raises:
+        ValueError: there are more of one than of the other.
 
     Example:
         >>> import torch, holdfast
@@ -155,6 +159,7 @@ def residuals(
         >>> ax.get_xlabel(), ax.get_ylabel(), ax.lines[0].get_label()
         ('training step', 'residual (relative)', '0.weight')
     """
+    steps = as_many(steps, history, "residuals")
     paths = dict.fromkeys(path for found in history for path in found)
     known = [each for found in history for each in found.values()]
     tolerances = sorted({e.tolerance for e in known if e.tolerance is not None})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .curves import curve
 from .styles import FAINT, MARK, STYLES, LineStyle, alone, labelled, whole_steps
-from .values import moments, numbers
+from .values import as_many, moments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,9 @@ def spectrum(
         ([1.0, 1.0], 'training step')
     """
     history = moments(history)
-    places = range(len(history)) if steps is None else numbers(steps)
+    places = (
+        range(len(history)) if steps is None else as_many(steps, history, "moments")
+    )
     cuts = [_five(values) for values in history]
     least, lower, median, upper, most = zip(*cuts, strict=True) if cuts else [()] * 5
     color = style.color

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -40,6 +40,21 @@ def moments(history: object) -> list[list[Any]]:
             f"Got {_shape(history)}."
         )
     return [numbers(each) for each in history]
+
+
+def as_many(steps: object, history: Sequence[object], what: str) -> list[Any]:
+    """Return the steps that a history belongs to, one for each moment.
+
+    Example:
+        >>> as_many([0, 50], ["before", "after"], "residuals")
+        [0, 50]
+    """
+    found = numbers(steps)
+    if len(found) != len(history):
+        raise ValueError(
+            f"Expected as many steps as {what}. Got {len(found)} and {len(history)}."
+        )
+    return found
 
 
 def _number(each: object) -> object:

@@ -256,6 +256,7 @@ def _step(
         residual=None if worst is None else float(worst),
         tolerance=promise.tolerance(value),
         milliseconds=None if value.is_meta else milliseconds,
+        error="",
     )
 
 
