@@ -258,6 +258,40 @@ def test_X1_torchs_recipes_stack_on_our_modules():
     assert_close(layer.weight * (value.norm() / layer.weight.norm()), value)
 
 
+OLDER = ["weight_norm", "spectral_norm", "remove_weight_norm", "remove_spectral_norm"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarning")
+@pytest.mark.parametrize("function", OLDER)
+@pytest.mark.parametrize("whose", ["ours", "torch's"])
+def test_X1_torchs_older_functions_refuse_what_is_parametrized_and_change_nothing(
+    whose, function
+):
+    recipes = holdfast if whose == "ours" else torch_recipes
+    layer = recipes.weight_norm(nn.Linear(3, 3))
+    before, x = state_of(layer), torch.ones(2, 3)
+    y = layer(x)
+    with pytest.raises((KeyError, ValueError), match="weight"):
+        getattr(nn.utils, function)(layer)
+    assert state_of(layer) == before
+    assert torch.equal(layer(x), y)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarning")
+def test_X1_torchs_older_functions_take_the_other_tensors_of_a_module_of_ours():
+    layer = holdfast.orthogonal(nn.Linear(3, 3))
+    nn.utils.weight_norm(layer, "bias", dim=None)
+    W, b, x = held(layer.weight), held(layer.bias), torch.ones(2, 3)
+    assert_close(layer(x).detach(), x @ W.T + b)
+    before = state_of(layer)
+    layer.bias_g.data.mul_(2)
+    assert state_of(layer) != before  # control: what is compared above sees changes
+    assert_close(layer(x).detach(), x @ W.T + 2 * b)
+    holdfast.remove_parametrizations(layer, "weight")
+    nn.utils.remove_weight_norm(layer, "bias")
+    assert_close(layer(x).detach(), x @ W.T + 2 * b)
+
+
 # ---- X1: our functions on torch's modules -------------------------------------------
 
 TORCHS = {
