@@ -364,6 +364,33 @@ def registered(W):
     return holdfast.orthogonal(module, "weight")
 
 
+class Named(nn.Module):
+    """A module whose own tensors are called as the parts of older norms."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3))
+        self.weight_g = nn.Parameter(torch.randn(3, 1))
+        self.weight_v = nn.Parameter(torch.randn(3, 3))
+        self.register_buffer("weight_orig", torch.randn(3, 3))
+        self.register_buffer("weight_u", torch.randn(3))
+
+
+@pytest.mark.parametrize("spelling", ["own", "plain"])
+@pytest.mark.parametrize("recipe", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_s1_a_modules_own_tensors_are_no_older_spelling(recipe, spelling):
+    source, target = (getattr(holdfast, recipe)(Named()).eval() for _ in range(2))
+    state = source.state_dict()
+    target.load_state_dict(
+        holdfast.plain_state_dict(source) if spelling == "plain" else state
+    )
+    assert_close(target.weight, source.weight)
+    for name in ("weight_g", "weight_v", "weight_orig", "weight_u"):
+        assert torch.equal(getattr(target, name), state[name])
+    with pytest.raises(RuntimeError, match='Missing.*"parametrizations.weight.orig'):
+        target.load_state_dict({k: v for k, v in state.items() if "." not in k})
+
+
 def test_s1_recurrent_weights_load():
     plain, rnn = nn.LSTM(3, 3), nn.LSTM(3, 3)
     holdfast.weight_norm(rnn, "weight_hh_l0")

@@ -9,6 +9,7 @@ errors are torch's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,15 +37,26 @@ def respell(
     gather(module, state, prefix)
     chains: Any = module._modules.get("parametrizations")
     for name, chain in getattr(chains, "_modules", {}).items():
+        kept = _others(module, state, prefix, name)
         try:
             _respell(chain, state, prefix, name, assign=assign)
         except Exception as error:
             errors.append(_told(error, prefix + name))
-            for end in ("", *_ENDS):
-                if name + end not in module._parameters | module._buffers:
-                    state.pop(prefix + name + end, None)
-            own = f"{prefix}parametrizations.{name}."
-            state.update(chain.state_dict(prefix=own, keep_vars=True))
+            for key in (name, *_parts_of(name)):
+                state.pop(prefix + key, None)
+            chain_keys = f"{prefix}parametrizations.{name}."
+            state.update(chain.state_dict(prefix=chain_keys, keep_vars=True))
+        state.update(kept)
+
+
+def _others(module: nn.Module, state: State, prefix: str, name: str) -> State:
+    """Take out what looks like a spelling of a tensor, but is another of the module."""
+    parts, others = _parts_of(name), State()
+    for own in (module._parameters, module._buffers):
+        if not own.keys().isdisjoint(parts):
+            keys = [prefix + part for part in parts if part in own]
+            others |= {key: state.pop(key) for key in keys if key in state}
+    return others
 
 
 def _respell(
@@ -136,6 +148,11 @@ _LEGACY: dict[tuple[str, ...], Callable[..., Tensor | None]] = {
     ("_g", "_v"): weight_norm_value,
     ("_orig", "_u", "_v"): spectral_norm_value,
 }
+
+
+@functools.cache
+def _parts_of(name: str) -> tuple[str, ...]:
+    return tuple(name + end for end in _ENDS)
 
 
 def _is_there(chain: ParametrizationList, state: State, own: str) -> bool:
