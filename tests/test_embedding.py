@@ -68,6 +68,38 @@ def test_rows_are_looked_up_with_the_norm_and_the_weight_stays(cls, kind, scope)
     assert all(p.grad is not None for p in module.parameters())
 
 
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+@pytest.mark.parametrize("cls", [nn.Embedding, nn.EmbeddingBag])
+@pytest.mark.parametrize("kind", [*KINDS, "orthogonal", "positive"])
+@pytest.mark.parametrize("scope", ["none", "cached", "accumulate"])
+def test_sparse_gradients_go_back_through_every_map(cls, kind, scope, max_norm):
+    def gradients(*, sparse):
+        torch.manual_seed(0)
+        module = cls(5, 3, max_norm=max_norm, sparse=sparse)
+        recipe = KINDS.get(kind) or getattr(holdfast, kind)
+        recipe(module).eval()
+        scopes = {"cached": holdfast.cached, "accumulate": holdfast.accumulate}
+        with scopes.get(scope, lambda m: warnings.catch_warnings())(module):
+            module(ROWS).square().sum().backward()
+        return [p.grad for p in module.parameters()]
+
+    thin = gradients(sparse=True)
+    assert {g.layout for g in thin} == {torch.strided}
+    assert_close(thin, gradients(sparse=False))
+
+
+@pytest.mark.parametrize("cls", [nn.Embedding, nn.EmbeddingBag])
+def test_control_a_plain_embedding_beside_it_keeps_its_sparse_gradients(cls):
+    ours, plain = cls(5, 3, sparse=True), cls(5, 3, sparse=True)
+    holdfast.weight_norm(ours)
+    plain.__class__ = type(ours)  # of the shared class, without a chain
+    plain(ROWS).sum().backward()
+    assert plain.weight.grad.layout == torch.sparse_coo
+    with holdfast.folded(ours):
+        ours(ROWS).sum().backward()
+        assert ours.weight.grad.layout == torch.sparse_coo
+
+
 def test_the_gradient_is_that_of_torchs_lookup():
     module = embedding(holdfast.weight_norm)
     twin = copy.deepcopy(module)
