@@ -255,6 +255,42 @@ def test_L1_who_has_not_asked_for_a_strict_load_is_told_at_the_first_batch(
     model(x)  # once
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_L1_a_state_dict_that_waits_is_assigned_if_that_was_asked(assign):
+    state = waiting_model(layer=nn.Linear(6, 4)).double().state_dict()
+    model = waiting_model()
+    model.load_state_dict(state, assign=assign)
+    dtype = torch.float64 if assign else torch.float32
+    model[0](torch.randn(2, 6, dtype=dtype))
+    assert {p.dtype for p in model[0].parametrizations.parameters()} == {dtype}
+    assert model[0].bias.dtype == dtype
+    assert torch.equal(model[0].bias, state["0.bias"].to(dtype))
+    given = state["0.parametrizations.weight.original1"]
+    V = model[0].parametrizations.weight.original1
+    assert torch.equal(V, given.to(dtype))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        holdfast.fold,
+        holdfast.plain_state_dict,
+        lambda model: holdfast.folded(model).__enter__(),
+        lambda model: holdfast.writable(model).__enter__(),
+    ],
+)
+def test_L1_what_needs_the_values_asks_for_a_batch_first(ask):
+    model = waiting_model()
+    model.load_state_dict(state_for())
+    for _ in range(2):
+        with pytest.raises(
+            errors.InvalidTensorError, match="`0.weight` is not init.*Run"
+        ):
+            ask(model)
+    model(torch.randn(2, 6))
+    ask(model)
+
+
 def test_L1_a_state_dict_that_waits_is_strict_when_nothing_else_was_missing():
     recipe, x = holdfast.spectral_norm, torch.randn(2, 6)
     state, model = state_for(recipe), waiting_model(recipe)

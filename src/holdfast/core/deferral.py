@@ -58,6 +58,7 @@ class Deferred:
     def __init__(self) -> None:
         self.steps: list[tuple[str, Step]] = []
         self.state: dict[str, Any] = {}
+        self.assigns = False
         self.report = _NOTHING
 
     def keep(
@@ -65,7 +66,7 @@ class Deferred:
         module: nn.Module,
         state: dict[str, Any],
         prefix: str,
-        _: object,
+        metadata: dict[str, Any],
         strict: bool,  # noqa: FBT001  # torch gives True, whatever it was given
         missing: list[str],
         unexpected: list[str],
@@ -83,6 +84,8 @@ class Deferred:
         self.state, self.report = {}, Report(prefix, missing, unexpected)
         if not chains:
             return
+        # a tensor without a shape can be copied, and not assigned: that comes later
+        self.assigns = metadata.pop("assign_to_params_buffers", False)
         for chain in awaited:
             missing += _missing_originals(chain, state)
         for key in (*chains, *(key for key in own.values() if key in state)):
@@ -112,9 +115,11 @@ class Deferred:
 
         If it does not, and nothing tells that it need not, no forward runs without it.
         """
-        kept, report = self.state, self.report
+        kept, report, assigns = self.state, self.report, self.assigns
         try:
-            missing, unexpected = module.load_state_dict(kept, strict=False)
+            missing, unexpected = module.load_state_dict(
+                kept, strict=False, assign=assigns
+            )
             own = (*own_tensors(module), "parametrizations")
             missing = [key for key in missing if key.partition(".")[0] in own]
             untold = report.untold(missing), report.untold(unexpected)
@@ -127,7 +132,8 @@ class Deferred:
                     "such keys out if you load after the first forward."
                 )
         except Exception:
-            self.state, self.report = kept, report  # `keep` has seen this load too
+            # `keep` has seen this load too
+            self.state, self.report, self.assigns = kept, report, assigns
             raise
         return told if any(untold) else ""
 

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..core.aside import is_aside, put_back, set_aside
 from ..core.checks import check_module
+from ..core.deferral import awaited, refuse_lazy
 from ..core.sharded import refuse_sharded
 from ..core.sources import hosts_below
 from ..errors import InvalidTensorError, UnknownTensorError
@@ -91,6 +92,7 @@ def unfold(model: nn.Module, *, discard: bool = False) -> nn.Module:
 
 def _foldable(model: nn.Module) -> list[nn.Module]:
     """Return the modules to fold, if nothing has lists of the tensors they give up."""
+    refuse_lazy(model, awaited)  # maps that come later would find no folded model
     refuse_sharded(
         model,
         "which gathers the parameters that it knows, and would miss those of a folded "

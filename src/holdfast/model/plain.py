@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.chain import ParametrizationList
 from ..core.checks import check_module
+from ..core.deferral import awaited, refuse_lazy
 from ..core.entry import tensors_of
 from ..core.joints import Joint, joints_of
 from ..core.sharded import is_sharded, whole
@@ -32,7 +33,8 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
         has to ask for them.
 
     Raises:
-        InvalidTensorError: a wrapper in the model renames what its state dict holds.
+        InvalidTensorError: a wrapper in the model renames what its state dict holds, or
+            a tensor that is to be parametrized has no shape yet.
 
     Example:
         >>> import torch, holdfast
@@ -44,6 +46,7 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
         >>> _ = torch.nn.Linear(2, 3).load_state_dict(holdfast.plain_state_dict(layer))
     """
     check_module(model, "plain_state_dict")
+    refuse_lazy(model, awaited)
     state = model.state_dict()
     if any(map(is_sharded, state.values())):
         state = {key: whole(value) for key, value in state.items()}
