@@ -17,53 +17,17 @@ from ..errors import InvalidTensorError, path_of
 from . import recurrent
 from .checks import Where
 from .classes import is_parametrized, shared_class
-from .entry import PLAIN
-from .fingerprint import fingerprint
 from .memo import slot_of
 from .placement import names_in_order, note_successors, undone_on_failure
 from .reclassing import reclass
 from .sharded import note_sharded
 from .sharing import Notes
 from .sources import ChainSource, Source, sources_of, undisturbed
+from .stand_in import StandIn
 from .transaction import Snapshot, decisive, like, write
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
-
-
-class StandIn:
-    """A plain tensor in the place of a computed one, and what it was at first."""
-
-    def __init__(self, source: Source, tensor: Tensor) -> None:
-        self.source, self.name, self.tensor = source, source.name, tensor
-        self.dtype, self.device = tensor.dtype, tensor.device
-        self.requires_grad, self.version = tensor.requires_grad, tensor._version
-        self.print = _print(tensor)
-
-    def is_changed(self, now: Tensor) -> bool:
-        """Tell whether it has another value, or more than another dtype, by now."""
-        if now.is_meta:
-            return False
-        if self.print is None or type(now) not in PLAIN:
-            return now is not self.tensor or now._version != self.version
-        if now.dtype == self.dtype:
-            return _print(now) != self.print
-        with undisturbed():
-            expected = self.source.value().to(now.device, now.dtype)
-        return _print(expected) != _print(now)
-
-    def follow(self, now: Tensor) -> None:
-        """Let the originals be moved and frozen as the stand-in was."""
-        if (now.dtype, now.device) != (self.dtype, self.device):
-            self.source.follow(now)
-        if now.requires_grad != self.requires_grad:
-            for original in self.source.originals():
-                original.requires_grad_(now.requires_grad)
-
-
-def _print(tensor: Tensor) -> int | None:
-    readable = type(tensor) in PLAIN and not tensor.is_meta
-    return fingerprint(tensor) if readable else None
 
 
 class Aside:
@@ -77,6 +41,7 @@ class Aside:
         self.hooks: list[tuple[str, int, object, tuple[int, ...]]] = []
         self.flat = {k: v for k, v in vars(module).items() if k in recurrent.LISTS}
         self.transient = {s.name for s in stand_ins if not s.source.persistent()}
+        self.stands = False  # the plain tensors are in place
 
     def begin(self, module: nn.Module) -> None:
         """Put the plain tensors in place."""
@@ -98,9 +63,23 @@ class Aside:
             self.plain_class = type(module)
             recurrent.release(module)
             self._take_hooks(module)
+            self.stands = True
 
     def end(self, module: nn.Module) -> None:
-        """Put back what was given up, where the module is and as it is by now."""
+        """Put back what was given up, where the module is and as it is by now.
+
+        If it is interrupted, the plain tensors stay in place.
+        """
+        try:
+            with undone_on_failure(module):
+                self._end(module)
+                self.stands = False
+        except BaseException:
+            for registry, key, *_ in self.hooks:
+                module.__dict__[registry].pop(key, None)
+            raise
+
+    def _end(self, module: nn.Module) -> None:
         now = {s.name: plain_tensor(module, s.name) for s in self.stand_ins}
         for s in self.stand_ins:
             if (tensor := now[s.name]) is not None:
@@ -188,7 +167,13 @@ def plain_tensor(module: nn.Module, name: str) -> Tensor | None:
 
 def is_aside(module: nn.Module) -> bool:
     """Tell whether plain tensors stand in for some of a module."""
-    return _asides.get(module) is not None
+    return _standing(module) is not None
+
+
+def _standing(module: nn.Module) -> Aside | None:
+    """Return what a module gave up; an interruption may have left a note of no use."""
+    aside = _asides.get(module)
+    return None if aside is None or not aside.stands else aside
 
 
 def set_aside(modules: Iterable[nn.Module]) -> list[nn.Module]:
@@ -214,11 +199,13 @@ def set_aside(modules: Iterable[nn.Module]) -> list[nn.Module]:
     try:
         for module, sources in found:
             aside = Aside(module, [StandIn(s, plain[s.key]) for s in sources])
-            aside.begin(module)
-            _asides.put(module, aside)
             done.append(module)
+            _asides.put(module, aside)  # first: what is given up must not be lost
+            aside.begin(module)
     except BaseException:
         put_back(done, discard=True)
+        for module in done:
+            _asides.drop(module)
         raise
     return done
 
@@ -240,17 +227,30 @@ def put_back(modules: Iterable[nn.Module], *, discard: bool = False) -> None:
     A plain tensor that has another value by now is assigned through the right inverse,
     unless such changes are to be dropped. Nothing has changed if it fails.
     """
-    asides = [(m, aside) for m in modules if (aside := _asides.get(m)) is not None]
+    asides = [(m, aside) for m in modules if (aside := _standing(m)) is not None]
     changed = [] if discard else [*_changes(asides)]
     guarded = [part for s, *_ in changed for part in s.source.guarded()]
     with Snapshot(guarded), undisturbed():
         pairs = [pair for change in changed for pair in _inverted(*change)]
+    try:
+        _commit(pairs, changed, asides)
+    except BaseException:  # interrupted: once begun, it is done
+        _commit(pairs, changed, asides)
+        raise
+
+
+def _commit(
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    changed: Iterable[tuple[StandIn, Tensor, Where]],
+    asides: Iterable[tuple[nn.Module, Aside]],
+) -> None:
     for original, new in pairs:
         write(original, new)
     for s, *_ in changed:
         s.source.settle()
     for module, aside in asides:
-        aside.end(module)
+        if aside.stands:
+            aside.end(module)
         _asides.drop(module)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import threading
 from functools import partial
@@ -22,7 +21,7 @@ from .ahead import was_advanced
 from .batching import Model
 from .checks import check_module
 from .entry import Entry, noted, trackable
-from .leaves import Leaves, at_home, unwatched
+from .leaves import Leaves, at_home, brought, unwatched
 from .lost_writes import Handed, note_of_write, warn_of_lost_write
 from .memo import remembered
 from .scope import Scope, innermost, open_scopes, suspendable_frame
@@ -115,8 +114,7 @@ def is_advanced(chain: ParametrizationList, host: nn.Module) -> bool:
     while scope is not None:
         model = scope.model_of(host)
         if model is not None and scope.serves(host, grad=True):
-            always = scope.foreach is True
-            return scope.advances.take(chain, model, always=always)
+            return scope.advances.take(chain, model, always=scope.foreach is True)
         scope = scope.parent
     return was_advanced(chain)  # for a scope that does not serve a checkpoint, say
 
@@ -147,22 +145,8 @@ def _before_step(_: object, args: Any, kwargs: Any) -> Any:
         scope = scope.parent
     if scope is None:
         return None
-    rest = {name: _brought(value) for name, value in kwargs.items()}
-    return (args[0], *map(_brought, args[1:])), rest  # first comes the optimizer
-
-
-def _brought(argument: Any) -> Any:
-    """Let a closure bring home the gradients that it computes."""
-    if not callable(argument):
-        return argument
-
-    @functools.wraps(argument)
-    def closure(*args: Any, **kwargs: Any) -> Any:
-        found = argument(*args, **kwargs)
-        bring_home()
-        return found
-
-    return closure
+    rest = {name: brought(value) for name, value in kwargs.items()}
+    return (args[0], *map(brought, args[1:])), rest  # first comes the optimizer
 
 
 def flush(scope: Scope) -> None:
@@ -199,10 +183,10 @@ class cached(contextlib.ContextDecorator):
     Of the models that are named, equal maps on equal shapes are evaluated as one batch,
     where they say that they can be (`Parametrization.foreach`): the first read computes
     all of them, those too that are not read, and one backward pass differentiates all.
-    Values are those of one by one to rounding, as a batch sums in another order.
-    This takes memory for one copy of what they compute from, and slices of one tensor
-    are handed out: while one is kept, all are. State that moves with every forward, as
-    in `maps.SpectralNorm`, is advanced for the batch by the first forward, and put back
+    Values are those of one by one to rounding: a batch sums in another order. It takes
+    memory for one copy of what they compute from, and slices of one tensor are handed
+    out: while one is kept, all are. State that moves with every forward, as in
+    `maps.SpectralNorm`, is advanced for the batch by the first forward, and put back
     where no forward follows before the optimizer steps or the scope ends. Inside a
     graph that is compiled, under a function transform and in a checkpoint, every tensor
     is evaluated on its own.
@@ -235,6 +219,7 @@ class cached(contextlib.ContextDecorator):
     """
 
     def __init__(self, *modules: nn.Module, foreach: bool | None = None) -> None:
+        self._entered: dict[int, list[Scope]] = {}  # by thread
         for module in modules:
             if callable(module) and not isinstance(module, (nn.Module, type)):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError("`cached` decorates functions as `@cached()`.")
@@ -246,7 +231,6 @@ class cached(contextlib.ContextDecorator):
             )
         self.modules = modules
         self.foreach = foreach
-        self._entered: dict[int, list[Scope]] = {}  # by thread
 
     def _recreate_cm(self) -> cached:
         """Give every call of a decorated function a scope of its own."""
@@ -268,29 +252,34 @@ class cached(contextlib.ContextDecorator):
         innermost.scope = scope
         return scope
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        _: object = None,
-    ) -> None:
+    def __exit__(self, *failure: Any) -> None:
         """Close the scope and free its values."""
+        error = failure[1] if failure else None
         if is_traced():
             compiled.leave()
             return
         thread = threading.get_ident()
         if not self._entered.get(thread):  # a generator, closed by another thread
             thread = next(iter(self._entered))
-        scope = self._entered[thread].pop()
-        scope.look()
-        note_of_write(error, scope.values[True])
-        self._close(scope, thread)
-        for handed in () if kind else scope.lost:
+        scope = self._entered[thread][-1]
+        try:
+            scope.look()
+            note_of_write(error, scope.values[True])
+        finally:
+            self._close(scope, thread)
+        for handed in () if error else scope.lost:
             warn_of_lost_write(handed.host, handed.name)
+
+    def __del__(self) -> None:
+        """Close what an interruption has left open."""
+        for scopes in vars(self).get("_entered", {}).values():
+            for scope in scopes:
+                scope.close()
 
     def _close(self, scope: Scope, thread: int) -> None:
         """Close a scope that was opened in a thread, and find the one around it."""
         scope.close()
+        self._entered[thread].remove(scope)
         if not self._entered[thread]:
             del self._entered[thread]
         around = innermost.scope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -30,6 +31,20 @@ def bring_home() -> None:
     """Bring the gradients that wait to the originals, which are about to move."""
     for bring in at_home:
         bring()
+
+
+def brought(argument: Any) -> Any:
+    """Let a closure bring home the gradients that it computes."""
+    if not callable(argument):
+        return argument
+
+    @functools.wraps(argument)
+    def closure(*args: Any, **kwargs: Any) -> Any:
+        found = argument(*args, **kwargs)
+        bring_home()
+        return found
+
+    return closure
 
 
 class Leaves:

@@ -6,7 +6,7 @@ import contextlib
 
 from torch import nn
 
-from .aside import put_back, set_aside
+from .aside import is_aside, put_back, set_aside
 from .checks import check_module
 from .deferral import own_tensors, refuse_lazy
 from .sources import hosts_below
@@ -80,6 +80,7 @@ class writable(contextlib.ContextDecorator):
             error = BaseException
             raise
         finally:
-            if error is not None:
+            # none is where an interruption came too late to undo anything
+            if error is not None and all(map(is_aside, plain)):
                 snapshot.restore()
                 put_back(plain, discard=True)
