@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
@@ -588,6 +590,33 @@ def test_slices_of_one_buffer_may_be_the_gradients(before, zero):
 
     assert_close(
         train(holdfast.accumulate), train(lambda model: contextlib.nullcontext())
+    )
+
+
+@pytest.mark.usefixtures("mesh")
+@pytest.mark.parametrize("to_none", [False, True])
+def test_gradients_that_are_slices_of_the_buckets_of_DDP(to_none):
+    def run(scope, wrapped):
+        torch.manual_seed(0)
+        model, batches = mixed_model(), micro_batches()
+        outer = wrapped(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        silent = getattr(outer, "no_sync", contextlib.nullcontext)
+        for _ in range(3):
+            with silent(), scope(model):
+                train(outer, batches[:-1])
+            train(outer, batches[-1:])
+            found = [p.grad.clone() for p in model.parameters()]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=to_none)
+        return found
+
+    wrap = functools.partial(DistributedDataParallel, gradient_as_bucket_view=True)
+    assert_close(
+        run(holdfast.accumulate, wrap),
+        run(lambda model: contextlib.nullcontext(), lambda model: model),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 
