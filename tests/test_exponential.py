@@ -195,10 +195,21 @@ def test_large_norms_cost_no_orthogonality_in_single_precision(size, dtype):
     assert float(off) < 3e-6
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_the_gradient_of_any_matrix_is_right_for_enormous_losses(scale, n):
+    A, G = normal(2, n, n).float()
+    found = slope(linalg.matrix_exponential, A, scale * G).double() / scale
+    expected = slope(linalg.matrix_exponential, A, G).double()
+    assert relative(found, expected) < 1e-5
+
+
 ALIKE = {"a row": (slice(1, None), slice(1)), "a block": (slice(256, None), slice(256))}
 
 
-@pytest.mark.parametrize("size", [3.0, 3.5, 5.5, 8.0, 10.0, 30.0])
+@pytest.mark.parametrize(
+    "size", [0.5, 1.2, 2.5, 2.6, 2.7, 2.8, 2.89, 3.0, 3.5, 5.5, 8.0, 10.0, 30.0]
+)
 @pytest.mark.parametrize("place", ALIKE)
 def test_equal_entries_are_not_rounded_alike(place, size):
     L = torch.zeros(512, 512)

@@ -26,6 +26,9 @@ _SHARE = 0.75
 # In single precision, what so many squarings have made of rounding errors is mended.
 _MANY = 2
 
+# From this size on, what is rounded alike adds up without a squaring, too.
+_LARGE = 256
+
 
 class Evaluation(NamedTuple):
     """An exponential with what its reverse sweep needs."""
@@ -84,11 +87,13 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     basis = _extended(basis, largest)
     found = higher(known, basis, largest.steps[1].right)
     if _all(within(found, largest.limit)):
-        return _run(Plan(largest, 0, equal=True), None, basis)
-    squared = _run(*_halved(largest, basis, found), basis)
-    if wide or not rounded_alike(squared.value, A):
-        return squared
-    return squared._replace(value=repaired(double(squared.value)).to(A.dtype))
+        plan, halvings, smallest = Plan(largest, 0, equal=True), None, _LARGE
+    else:
+        (plan, halvings), smallest = _halved(largest, basis, found), 0
+    whole = _run(plan, halvings, basis)
+    if wide or A.shape[-1] < smallest or not rounded_alike(whole.value, A):
+        return whole
+    return whole._replace(value=repaired(double(whole.value)).to(A.dtype))
 
 
 def _promising(known: Moments, program: Program) -> Tensor | bool:

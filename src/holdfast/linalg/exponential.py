@@ -223,8 +223,8 @@ def exponential_derivative(A: Tensor, H: Tensor) -> Tensor:
     """
     n = A.shape[-1]
     with torch.no_grad():  # the value does not depend on it
-        size = torch.linalg.matrix_norm(H, keepdim=True)
-        size = size.clamp_min(torch.finfo(H.dtype).tiny)
+        size = torch.linalg.matrix_norm(double(H), keepdim=True)  # of 1e-30 and 1e30
+        size = size.to(H.real.dtype).clamp_min(torch.finfo(H.dtype).tiny)
     upper = torch.cat([A, H / size], -1)
     lower = torch.cat([torch.zeros_like(A), A], -1)
     return matrix_exponential(torch.cat([upper, lower], -2))[..., :n, n:] * size
