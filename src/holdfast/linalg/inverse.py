@@ -56,8 +56,8 @@ SERIES = 128
 # From 1e4 on in single precision the steps may lead away: then there are pivots.
 _ROUNDINGS, _REFINEMENTS, _FRACTION = 16.0, 3, 1 / 8
 
-# Up to this length of its lower triangle a large skew matrix in single precision needs no
-# look: its transform is looked at, see `settled` in `linalg/unitarity.py`.
+# Up to this length of its lower triangle a large skew matrix in single precision needs
+# no look: its transform is looked at, see `settled` in `linalg/unitarity.py`.
 _TAME, _SINGLES = 32.0, (torch.float32, torch.complex64)
 
 

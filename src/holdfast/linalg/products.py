@@ -109,7 +109,7 @@ def product_into(
                 [1., 0.]])
     """
     # rows that are apart torch multiplies one by one, and oneDNN takes a pass over
-    beside = quicker(A, B) if C.is_contiguous() else 2 < C.ndim and C.shape[-1] < _APART
+    beside = quicker(A, B) if C.is_contiguous() else C.ndim > 2 and C.shape[-1] < _APART
     if beside:
         C.copy_(add_product(C, A, B, alpha=alpha, beta=beta))
         return
