@@ -12,7 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .moments import Moments, bound, higher, moments, within
+from .moments import (
+    Moments,
+    Number,
+    bound,
+    higher,
+    moments,
+    second_moment,
+    within,
+)
 from .precision import double
 from .products import accumulate_product, add_product, product
 from .programs import CUBE, DOUBLE, FIXED, SINGLE, Plan, Program, Row, Step
@@ -68,22 +76,13 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     *smaller, largest = DOUBLE if wide else SINGLE
     basis = [A, product(A, A)]
     if fixed:
-        plan = FIXED[wide]
-        basis = _extended(basis, plan.program)
-        limit = plan.program.limit * 2**plan.squarings
-        too_large = _norms(plan.program, basis) > limit
-        basis[0] = A.masked_fill(too_large[..., None, None], math.nan)
-        return _run(plan, None, basis)
-    known = moments(basis)
-    for program in smaller:
-        more, found = basis, known
-        if program.known > len(basis):
-            if not _all(_promising(known, program)):
-                continue
-            more = _extended(basis, program)
-            found = higher(known, more, program.steps[1].right)
-        if _all(within(found, program.limit)):
-            return _run(Plan(program, 0, equal=True), None, more)
+        return _the_same_for_all(FIXED[wide], basis)
+    second = second_moment(basis[1])
+    if enough := _enough(smaller, second):
+        return _run(Plan(enough, 0, equal=True), None, basis)
+    known = moments(basis[1], second)
+    if value := _by_one_of(smaller, basis, known):
+        return value
     basis = _extended(basis, largest)
     found = higher(known, basis, largest.steps[1].right)
     if _all(within(found, largest.limit)):
@@ -94,6 +93,39 @@ def evaluate(A: Tensor, *, fixed: bool) -> Evaluation:
     if wide or A.shape[-1] < smallest or not rounded_alike(whole.value, A):
         return whole
     return whole._replace(value=repaired(double(whole.value)).to(A.dtype))
+
+
+def _the_same_for_all(plan: Plan, basis: list[Tensor]) -> Evaluation:
+    """Evaluate a plan whatever the norms are; NaN for what is too large for it."""
+    A, *powers = _extended(basis, plan.program)
+    limit = plan.program.limit * 2**plan.squarings
+    too_large = _norms(plan.program, [A, *powers]) > limit
+    A = A.masked_fill(too_large[..., None, None], math.nan)
+    return _run(plan, None, [A, *powers])
+
+
+def _enough(programs: Sequence[Program], second: Number) -> Program | None:
+    """Return the first one that a quick look at A² allows, if there is one."""
+    if isinstance(second, Tensor):
+        second = float(second.max()) if second.numel() else 0.0
+    told = (program for program in programs if program.known == 2)
+    return next((p for p in told if second <= p.limit**4), None)
+
+
+def _by_one_of(
+    programs: Sequence[Program], basis: list[Tensor], known: Moments
+) -> Evaluation | None:
+    """Evaluate the first program that a close look allows, if there is one."""
+    for program in programs:
+        more, found = basis, known
+        if program.known > len(basis):
+            if not _all(_promising(known, program)):
+                continue
+            more = _extended(basis, program)
+            found = higher(known, more, program.steps[1].right)
+        if _all(within(found, program.limit)):
+            return _run(Plan(program, 0, equal=True), None, more)
+    return None
 
 
 def _promising(known: Moments, program: Program) -> Tensor | bool:

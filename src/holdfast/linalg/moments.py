@@ -38,13 +38,16 @@ class Moments(NamedTuple):
     sums: tuple[Number, Number, Number]
 
 
-def moments(basis: Sequence[Tensor]) -> Moments:
-    """Return the moments that A and its square give."""
-    A, square = basis
-    pair = _pair(A)
+def second_moment(square: Tensor) -> Number:
+    """Return what no fourth power of a singular value is above, from A²."""
+    return _inner(square, square) / _pair(square)
+
+
+def moments(square: Tensor, second: Number) -> Moments:
+    """Return the moments that A² gives, one of which is known."""
+    pair = _pair(square)
     trace = square.detach().diagonal(dim1=-2, dim2=-1).sum(-1).real  # of -A^H A
-    first, second = -_number(trace) / pair, _inner(square, square) / pair
-    return Moments(0, (A.shape[-1] / pair, first, second))
+    return Moments(0, (square.shape[-1] / pair, -_number(trace) / pair, second))
 
 
 def higher(known: Moments, basis: Sequence[Tensor], row: Sequence[float]) -> Moments:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .precision import exactly
 from .products import add_product
-from .structure import difference, lower
+from .structure import difference_, lower
 from .tracing import dual, traced
 
 Binary = Callable[[Tensor, Tensor], Tensor]
@@ -141,6 +141,6 @@ def lower_slope(G: Tensor, base: Tensor) -> Tensor:
     inside = base.mH @ G
     n, k = inside.shape[-2:]
     if n == k:
-        return difference(inside).tril()
+        return lower(difference_(inside))
     upper, below = inside.split([k, n - k], -2)
-    return torch.cat([difference(upper).tril(), below], -2)
+    return torch.cat([lower(difference_(upper)), below], -2)
