@@ -13,7 +13,8 @@ from holdfast import linalg
 from holdfast.errors import InvalidTensorError
 from holdfast.linalg import inverse
 from holdfast.linalg.closed_form import closed_form
-from holdfast.linalg.inverse import invert_skew_part, near_identity
+from holdfast.linalg.inverse import invert_skew_part
+from holdfast.linalg.near_identity import near_identity
 from holdfast.linalg.products import product_into, scaled_product
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
@@ -168,6 +169,22 @@ def test_a_batch_takes_no_steps_that_its_matrices_do_not_need(n, monkeypatch):
     A[7] = skew_of(n, 3e3, torch.float32)
     linalg.cayley_transform(A)
     assert float(looks[1]) > few
+
+
+@PRECISIONS
+@pytest.mark.parametrize("size", [1e-3, 0.05, 0.3, 10.0, 1e3, 1e5])
+@pytest.mark.parametrize("n", [16, 40, 64])
+def test_a_batch_of_lower_triangles_is_transformed_as_their_skew_matrices(
+    n, size, dtype
+):
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    X = (normal(9, n, n, dtype=wide) * size / n**0.5).tril(-1)
+    X = (X + 5 * torch.ones(n, n).triu()).to(dtype)  # is not read, but for phases
+    Q = linalg.cayley_transform_lower(X)
+    A, one = linalg.lower_skew(linalg.double(X)), identity(n, wide)
+    wanted = torch.linalg.solve(one - A / 2, one + A / 2)
+    assert max(map(off, Q)) < 1e-5
+    assert (linalg.double(Q) - wanted).abs().max() < 1e-6 * (1 + min(size, 30))
 
 
 @PRECISIONS

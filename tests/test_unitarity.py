@@ -82,9 +82,9 @@ def test_structured_matrices_have_orthonormal_columns(make, size):
 
 
 def test_negative_control_errors_add_up_where_nobody_looks(monkeypatch):
-    L = scaled(corner(512), 20.0)
+    L = scaled(corner(512), 10.0)
     monkeypatch.setattr(unitarity, "_far_from_unitary", lambda Q: False)
-    assert off(linalg.cayley_transform_lower(L)) > 1e-4
+    assert off(linalg.cayley_transform_lower(L)) > 2e-5
     assert off(linalg.thin_cayley_lower(L[:, :256].contiguous())) > 1e-5
 
 

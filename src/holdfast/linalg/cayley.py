@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from .closed_form import Rule, Tensors, closed_form
-from .inverse import SERIES, invert_accretive, invert_skew_part, near_identity
+from .inverse import halved, invert_accretive, invert_skew_part
+from .near_identity import may_be_short, near_identity
 from .precision import full_precision
 from .products import add_product, add_to_diagonal, product
 from .structure import (
@@ -48,26 +49,26 @@ _BLOCK = 16
 
 
 @settled
-def _transform(A: Tensor, *, skew: bool = False) -> Tensor:
+def _transform(A: Tensor) -> Tensor:
     """Return 2M - I. See Note [Two products]."""
     E = A * -0.5
     M = near_identity(E)
-    M = invert_accretive(add_to_diagonal(E, 1), skew=skew) if M is None else M
+    M = invert_accretive(add_to_diagonal(E, 1)) if M is None else M
     return add_to_diagonal(M.mul_(2), -1)
 
 
 def _transform_of_lower(X: Tensor) -> Tensor:
     """Return that of the skew matrix of a lower triangle."""
-    n = X.shape[-1]
-    if n <= SERIES or X.device.type != "cpu" or recorded(X) or X.ndim > 3:
-        return _transform(skew_of_lower(X), skew=True)
-    return _in_place(X)
+    if X.device.type != "cpu" or recorded(X) or X.ndim > 3 or not halved(X):
+        return _transform(skew_of_lower(X))
+    L = X.clone(memory_format=torch.contiguous_format)
+    L = lower(L, 0 if X.is_complex() else -1)
+    return _transform(difference_(L)) if may_be_short(L) else _by_halves(L)
 
 
 @settled
-def _in_place(X: Tensor) -> Tensor:
+def _by_halves(L: Tensor) -> Tensor:
     """Return the same, without making the skew matrix."""
-    L = lower(X.clone(memory_format=torch.contiguous_format))
     return add_to_diagonal(invert_skew_part(L).mul_(4), -1)
 
 

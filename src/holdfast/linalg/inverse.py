@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from .closed_form import closed_form
+from .near_identity import largest_norm
 from .precision import double
 from .products import add_product, add_to_diagonal, product_into, scaled_product
 from .structure import require_square
@@ -46,9 +47,6 @@ _SINGLE, _FEW, _MANY, _TRACED, _PRODUCTS = 64, 32, 16, 128, 512
 # single and in double precision, and is never for a share of less than 1/8.
 _LARGEST, _LARGEST_DOUBLE, _SHARE = 1e7, 1e10, 1 / 8
 
-# Larger ones are inverted in less than three products.
-SERIES = 128
-
 # Without pivots the error grows faster with the norm than LAPACK's. So it is looked at,
 # where a look is cheap, and steps of Newton are added while it is this many roundings.
 # Such a step squares the error, but the residual that is seen stays at some roundings
@@ -56,9 +54,9 @@ SERIES = 128
 # From 1e4 on in single precision the steps may lead away: then there are pivots.
 _ROUNDINGS, _REFINEMENTS, _FRACTION = 16.0, 3, 1 / 8
 
-# Up to this length of its lower triangle a large skew matrix in single precision needs
-# no look: its transform is looked at, see `settled` in `linalg/unitarity.py`.
-_TAME, _SINGLES = 32.0, (torch.float32, torch.complex64)
+# Up to this length of its lower triangle no skew matrix needs the look. Errors are two
+# roundings at most, but for large structured ones, at which `settled` looks later.
+_TAME = 16.0
 
 
 class _Inverse:
@@ -105,13 +103,10 @@ def accretive_inverse(S: Tensor) -> Tensor:
     return _inverse(S)
 
 
-def invert_accretive(S: Tensor, *, skew: bool = False) -> Tensor:
-    """Return the inverse by halves, without derivatives. See Note [Accretive].
-
-    `skew` says that S is I plus a skew matrix, which needs no look unless it is large.
-    """
+def invert_accretive(S: Tensor) -> Tensor:
+    """Return the inverse by halves, without derivatives. See Note [Accretive]."""
     if S.ndim > 3:
-        flat = invert_accretive(S.flatten(0, -3), skew=skew)
+        flat = invert_accretive(S.flatten(0, -3))
         return flat.unflatten(0, S.shape[:-2]).clone()  # a view has no forward mode
     if S.is_cuda:
         M = _by_halves(S, _PRODUCTS)
@@ -126,18 +121,9 @@ def invert_accretive(S: Tensor, *, skew: bool = False) -> Tensor:
         return _by_lu(S).contiguous()
     M = torch.empty_like(S, memory_format=torch.contiguous_format)
     _invert_into(S, M, leaf)
-    if S.device.type == "cpu" and not (skew and _is_tame(S)):
+    if S.device.type == "cpu":
         M = _refined(M, lambda x: S @ x, lambda: _by_lu(S))
     return M
-
-
-def _is_tame(S: Tensor) -> bool:
-    """Tell whether I + E, for a skew E, is of a norm for which no look is needed.
-
-    Small blocks at the bottom are less tame: from half of the length on they get one.
-    """
-    # E is half of L - L^H, so that its square is half of that of L
-    return _largest_norm(S) ** 2 - S.shape[-1] <= (_TAME / 2) ** 2 / 2
 
 
 def invert_skew_part(L: Tensor) -> Tensor:
@@ -147,12 +133,22 @@ def invert_skew_part(L: Tensor) -> Tensor:
     """
     leaf, M = _leaf(L), torch.empty_like(L)
     _invert_into(L, M, leaf, skew=True)
-    tame = L.dtype in _SINGLES and float(torch.linalg.vector_norm(L)) <= _TAME
-    if L.shape[-1] > leaf and not tame:
+    if L.shape[-1] > leaf and not largest_norm(L) <= _TAME:
         M = _refined(
             M, lambda x: 2 * x - L @ x + L.mH @ x, lambda: _by_lu(_two_less(L))
         )
     return M
+
+
+def halved(S: Tensor) -> bool:
+    """Tell whether the inverse on the CPU is made of inverses of halves.
+
+    Example:
+        >>> import torch
+        >>> halved(torch.zeros(64, 64)), halved(torch.zeros(9, 64, 64))
+        (False, True)
+    """
+    return S.shape[-1] > _leaf(S)
 
 
 def _leaf(S: Tensor) -> int:
@@ -205,39 +201,6 @@ def random_signs(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     """
     signs = Random(0).choices((-1.0, 1.0), k=rows * columns)
     return torch.tensor(signs, dtype=dtype, device="cpu").view(rows, columns)
-
-
-def near_identity(E: Tensor) -> Tensor | None:
-    """Return the inverse of I + E, if a look says that a series of few terms is exact.
-
-    It takes two products, or three, and is cut at the fourth power of E, or the sixth,
-    which a norm of the square bounds.
-
-    Example:
-        >>> import torch
-        >>> near_identity(torch.tensor([[0.0, 0.01], [-0.01, 0.0]]))
-        tensor([[ 0.9999, -0.0100],
-                [ 0.0100,  0.9999]])
-    """
-    if E.shape[-1] > SERIES or E.device.type != "cpu" or recorded(E):
-        return None
-    eps = torch.finfo(E.dtype).eps / 2
-    # the square is at least so large
-    if _largest_norm(E) ** 2 > E.shape[-1] ** 0.5 * eps ** (1 / 3):
-        return None
-    E2 = E @ E
-    size = _largest_norm(E2)
-    if not size**3 <= eps:
-        return None
-    if size**2 > eps:
-        E2 = add_product(E2, E2, E2)
-    M = add_to_diagonal(-E, 1)
-    return add_product(M, M, E2)
-
-
-def _largest_norm(X: Tensor) -> float:
-    """Return the largest Frobenius norm in a batch."""
-    return float(torch.linalg.vector_norm(X, dim=(-2, -1)).max()) if X.numel() else 0.0
 
 
 def _invert_into(S: Tensor, M: Tensor, leaf: int, *, skew: bool = False) -> None:
