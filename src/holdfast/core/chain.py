@@ -23,7 +23,7 @@ from .checks import (
     check_originals,
     check_registered,
     check_takes_one,
-    explained,
+    explain,
 )
 from .entry import trackable
 from .epoch import EpochList
@@ -31,6 +31,7 @@ from .inversion import bind_again, invert
 from .leaves import bring_home
 from .parametrization import Outside, Parametrization
 from .sharing import claim, parts_of
+from .torch_state import no_gradients
 from .transaction import Snapshot, decisive, like, write
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -89,7 +90,8 @@ class ParametrizationList(EpochList):
         if len(modules) == 0:
             raise ValueError("ParametrizationList requires one or more modules.")
         super().__init__()
-        self.__dict__["_modules"].update((str(i), m) for i, m in enumerate(modules))
+        for i, map_ in enumerate(modules):
+            self.__dict__["_modules"][str(i)] = map_
         self.__dict__.update(  # not one by one: each would begin a new epoch
             _PRIVATE,
             _overrides=[],
@@ -106,16 +108,15 @@ class ParametrizationList(EpochList):
     def _adopt(self, original: Tensor, where: Where) -> None:
         """Turn a plain tensor into the originals that the maps start from."""
         value = original.detach()
-        with torch.no_grad():
-            for map_ in self._modules.values():
-                if isinstance(map_, Parametrization):
-                    with explained(map_, value, where):
-                        map_.bind(value)
+        with no_gradients():
             new = invert(self, value, where, registering=True)
             new = check_registered(value, new, where)
             originals = as_tuple(new)
-            with explained(self.links()[-1], value, where):
+            try:
                 image = self.compute(*originals)
+            except Exception as error:
+                explain(error, self.links()[-1], value, where)
+                raise
             check_image(image, value, where, unsafe=self.unsafe)
             self.__dict__.update(
                 is_tensor=isinstance(new, Tensor),

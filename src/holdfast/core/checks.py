@@ -208,31 +208,14 @@ def check_finite(map_: nn.Module, new: object, value: Tensor, where: Where) -> N
         )
 
 
-class explained:
-    """Say what is wrong with a tensor that a map of ours has failed on in torch.
-
-    A class, as a generator would take twice as long, and every load comes here.
-    """
-
-    __slots__ = ("map", "value", "where")
-
-    def __init__(self, map_: nn.Module, value: Tensor, where: Where) -> None:
-        self.map, self.value, self.where = map_, value, where
-
-    def __enter__(self) -> None:
-        """Begin; nothing is looked at before there is an error."""
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        """Raise what explains an error of torch's, if something does."""
-        if (
-            isinstance(error, RuntimeError | TypeError | IndexError)
-            and not isinstance(error, HoldfastError)
-            and isinstance(self.map, Parametrization)
-        ):
-            _explain(error, self.map, self.value, self.where)
-
-
-def _explain(error: Exception, map_: nn.Module, value: Tensor, where: Where) -> None:
+def explain(error: Exception, map_: nn.Module, value: Tensor, where: Where) -> None:
+    """Raise what is wrong with a tensor that a map of ours has failed on in torch."""
+    if (
+        not isinstance(error, RuntimeError | TypeError | IndexError)
+        or isinstance(error, HoldfastError)
+        or not isinstance(map_, Parametrization)
+    ):
+        return
     found = f"`{where()}`: `{type(map_).__name__}` cannot be had of "
     if not (value.is_floating_point() or value.is_complex()):
         raise InvalidTensorError(

@@ -105,7 +105,9 @@ def original_class(cls: type[nn.Module]) -> type[nn.Module]:
 
 def shared_class(cls: type) -> type | None:
     """Return the shared class that a class is or derives from."""
-    return next((c for c in cls.__mro__ if _NAMES in vars(c)), None)
+    if not hasattr(cls, _NAMES):
+        return None
+    return next(c for c in cls.__mro__ if _NAMES in vars(c))
 
 
 def is_parametrized(module: nn.Module, tensor_name: str | None = None) -> bool:

@@ -26,7 +26,7 @@ from .checks import (
     Originals,
     Where,
     check_finite,
-    explained,
+    explain,
     is_finite,
     takes_several,
 )
@@ -39,13 +39,18 @@ if TYPE_CHECKING:
 def invert(
     chain: ParametrizationList, value: Tensor, where: Where, *, registering: bool
 ) -> Originals:
-    """Run the right inverses in reverse order."""
+    """Run the right inverses in reverse order, of maps that registering binds."""
     new: Any = value
     links = chain.links()
     for map_ in reversed(links):
-        with explained(map_, value, where):
+        try:
+            if registering and isinstance(map_, Parametrization):
+                map_.bind(value)
             new = _admit(chain, map_, new, where, registering=registering)
             new = _right_inverse(map_, new, where, registering=registering)
+        except Exception as error:
+            explain(error, map_, value, where)
+            raise
         if map_ is not links[0] and isinstance(new, list | tuple):
             raise takes_several(map_, len(new), where)
         check_finite(map_, new, value, where)

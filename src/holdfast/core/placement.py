@@ -7,7 +7,6 @@ replaced rather than edited, because ``copy.copy`` of a module shares them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,9 +31,8 @@ def note_successors(old: Tensor, new: Iterable[Tensor]) -> None:
 
 def attach(chains: Sequence[tuple[nn.Module, str, ParametrizationList]]) -> None:
     """Put chains in the places of plain tensors, all or none."""
-    with ExitStack() as undo:
+    with undone_on_failure(*[module for module, *_ in chains]):
         for module, name, chain in chains:
-            undo.enter_context(undone_on_failure(module))
             _attach(module, name, chain)
         for *_, chain in chains:
             chain.settle()
@@ -54,7 +52,7 @@ def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     chains = module._modules.get("parametrizations")
     if chains is None:
         chains = nn.ModuleDict()
-        chains.training = module.training
+        chains.__dict__["training"] = module.training
         state["_modules"] = {**module._modules, "parametrizations": chains}
     chain.__dict__["training"] = module.training
     chains._modules[name] = chain  # not `chains[name]`, which refuses "values" (A2)
@@ -74,13 +72,15 @@ def names_in_order(module: nn.Module, registry: str) -> tuple[str, ...]:
 
 
 class undone_on_failure:
-    """Put registries, hooks and class back when the block fails."""
+    """Put registries, hooks and classes of modules back when the block fails."""
 
-    def __init__(self, module: nn.Module, chain: nn.Module | None = None) -> None:
-        chains = module._modules.get("parametrizations")
-        parts = [part for part in (module, chain, chains) if part is not None]
-        self._before = [(p, dict(p.__dict__), dict(p._modules)) for p in parts]
-        self._module, self._class = module, type(module)
+    def __init__(self, *modules: nn.Module) -> None:
+        self._before = [
+            (part, type(part), part.__dict__.copy(), part._modules.copy())
+            for module in modules
+            for part in (module, module._modules.get("parametrizations"))
+            if part is not None
+        ]
 
     def __enter__(self) -> None:
         """Begin; everything was noted before."""
@@ -89,8 +89,8 @@ class undone_on_failure:
         """Put everything back if the block failed."""
         if error is None:
             return
-        object.__setattr__(self._module, "__class__", self._class)
-        for part, state, modules in self._before:
+        for part, cls, state, modules in self._before:
+            object.__setattr__(part, "__class__", cls)
             part.__dict__.clear()
             part.__dict__.update(state)
             part._modules.clear()

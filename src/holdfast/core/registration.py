@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import (
@@ -30,7 +28,7 @@ from .checks import (
     check_image,
     check_module,
     check_takes_one,
-    explained,
+    explain,
 )
 from .classes import chain_of, is_parametrized, original_class
 from .deferral import defer, is_uninitialized
@@ -42,6 +40,7 @@ from .placement import attach, note_successors, undone_on_failure
 from .refinement import refine_on_forward
 from .sharing import borrows, claim, holder_of, notes_in_use, notes_of
 from .ties import check_untied
+from .torch_state import no_gradients
 from .transaction import Snapshot, like
 
 
@@ -140,8 +139,7 @@ def register_parametrization(
     return module
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A chain that only has to be put in the place of its tensor."""
 
     module: nn.Module
@@ -244,9 +242,9 @@ def _append(
     module: nn.Module, name: str, map_: nn.Module, where: Where, *, unsafe: bool
 ) -> None:
     chain, notes = cast("Any", chain_of(module, name)), notes_in_use(map_)
-    with torch.no_grad():
+    with no_gradients():
         value = chain()
-        with explained(map_, value, where):
+        try:
             check_takes_one(map_, where)
             if isinstance(map_, Parametrization):
                 check_member(map_, value, where)
@@ -255,7 +253,10 @@ def _append(
             check_image(image, value, where, unsafe=unsafe)
             if not unsafe:
                 _check_inverse(map_, image, where)
-            _check_notes(notes, where)
+        except Exception as error:
+            explain(error, map_, value, where)
+            raise
+        _check_notes(notes, where)
     with undone_on_failure(module, chain):
         chain.append(map_)
         chain.unsafe |= unsafe
@@ -310,10 +311,10 @@ def check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
 
 def _check_links(chain: ParametrizationList, where: Where) -> None:
     """Refuse a map whose domain does not contain what those before it make."""
-    first, *others = chain._modules.values()
-    if not others:
+    if len(chain._modules) == 1:
         return
-    with torch.no_grad():
+    first, *others = chain._modules.values()
+    with no_gradients():
         value = call(first, chain.first_originals())
         for map_ in others:
             if isinstance(map_, Parametrization):
@@ -364,8 +365,10 @@ def _may_hold_chains(module: nn.Module) -> bool:
         return isinstance(found, nn.ModuleDict) and all(
             isinstance(chain, nn.ModuleList) for chain in lists
         )
-    places = (module.__dict__, module._parameters, module._buffers)
-    return not any("parametrizations" in place for place in places)
+    name = "parametrizations"
+    return not (
+        name in module.__dict__ or name in module._parameters or name in module._buffers
+    )
 
 
 def usable(tensor: Tensor | None, where: Where) -> Tensor:
@@ -377,8 +380,10 @@ def usable(tensor: Tensor | None, where: Where) -> Tensor:
             f"{'' if tensor is None else ': run a batch through it'}."
         )
     check_dense(tensor, where)
-    strides = zip(tensor.shape, tensor.stride(), strict=True)
-    if not tensor.is_contiguous() and any(n > 1 and step == 0 for n, step in strides):
+    if not tensor.is_contiguous() and any(
+        n > 1 and step == 0
+        for n, step in zip(tensor.shape, tensor.stride(), strict=True)
+    ):
         raise InvalidTensorError(
             f"`{where()}` is {describe(tensor)} made by `expand`: several entries "
             "share one place in memory, so they cannot be set. Pass it on as a "

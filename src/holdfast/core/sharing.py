@@ -73,25 +73,29 @@ def parts_of(map_: nn.Module) -> list[nn.Module]:
 
 def holder_of(map_: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
     """Return a part of a map that has state, and the chain that has it at any depth."""
-    parts = parts_of(map_)
-    for part in filter(_has_tensors, parts):
-        home = _holding(part)
+    for part, home in _in_use(map_):
         # a map may have computed tensors of its own
-        if home is not None and not any(home is inside for inside in parts):
+        inside = any(home is each for each in parts_of(map_))
+        if _has_tensors(part) and not inside:
             return part, home
     return None
 
 
-def _holding(part: nn.Module) -> nn.ModuleList | None:
-    """Return the chain that has a part of a map at any depth."""
-    home = _home(part)
-    links = [] if home is None else home._modules.values()
-    return home if any(x is part for m in links for x in parts_of(m)) else None
+def _in_use(map_: nn.Module) -> list[tuple[nn.Module, nn.ModuleList]]:
+    """Return the parts of a map that a chain has at any depth, with that chain."""
+    noted = [(part, home) for part in parts_of(map_) if (home := _home(part))]
+    return [
+        (part, home)
+        for part, home in noted
+        if any(
+            each is part for link in home._modules.values() for each in parts_of(link)
+        )
+    ]
 
 
 def notes_in_use(map_: nn.Module) -> list[tuple[nn.Module, dict[str, object]]]:
     """Return those parts of a map that a chain has, with notes to compare later."""
-    return [(x, notes_of(x)) for x in parts_of(map_) if _holding(x) is not None]
+    return [(part, notes_of(part)) for part, _ in _in_use(map_)]
 
 
 def notes_of(part: nn.Module) -> dict[str, object]:
@@ -115,9 +119,10 @@ def _has_tensors(part: nn.Module) -> bool:
 
 def claim(chain: nn.ModuleList) -> None:
     """Note which maps the chain holds."""
+    home = ref(chain)
     for map_ in chain._modules.values():
         for part in parts_of(map_):
-            _homes.put(part, ref(chain))
+            _homes.put(part, home)
 
 
 def disown(chain: nn.ModuleList) -> None:
@@ -147,9 +152,10 @@ def borrows(module: nn.Module, name: str) -> bool:
 
     A change of coordinates then has to leave it alone and take a tensor of its own.
     """
-    if _borrowed.get(module) is None and _shares_its_registry(module):
-        borrow(module)
     borrowed = _borrowed.get(module)
+    if borrowed is None and _shares_its_registry(module):
+        borrow(module)
+        borrowed = _borrowed.get(module)
     return borrowed is not None and borrowed.get(name) == id(_tensors(module)[name])
 
 
@@ -164,7 +170,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor | None]:
 
 def _shares_its_registry(module: nn.Module) -> bool:
     """Tell whether ``copy.copy`` made two modules of one registry of parameters."""
-    if _references(module) == _references(_SAMPLE):
+    if _references(module) == _ALONE:
         return False
     # somebody else has it: another module, or only somebody who looks at it
     registry = module.__dict__["_parameters"]
@@ -177,4 +183,4 @@ def _references(module: nn.Module) -> int:
     return sys.getrefcount(module.__dict__["_parameters"])
 
 
-_SAMPLE = nn.Module()
+_ALONE = _references(nn.Module())
