@@ -225,7 +225,7 @@ def test_apply_is_all_or_nothing_when_it_is_interrupted(monkeypatch):
     model = Net()
     plan = holdfast.plan(model, {nn.Linear: maps.WeightNorm()})
     before, calls = state_of(model), []
-    real = holdfast.core.placement.refine_on_forward
+    real = holdfast.core.recurrent.release
 
     def interrupted(module):
         calls.append(module)
@@ -233,7 +233,7 @@ def test_apply_is_all_or_nothing_when_it_is_interrupted(monkeypatch):
             raise KeyboardInterrupt
         real(module)
 
-    monkeypatch.setattr(holdfast.core.placement, "refine_on_forward", interrupted)
+    monkeypatch.setattr(holdfast.core.recurrent, "release", interrupted)
     with pytest.raises(KeyboardInterrupt):
         plan.apply()
     assert len(calls) == 3

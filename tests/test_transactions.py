@@ -1612,7 +1612,7 @@ def test_A1_an_interruption_at_the_last_moment_changes_nothing(change, monkeypat
     def interrupted(_: nn.Module) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("holdfast.core.placement.refine_on_forward", interrupted)
+    monkeypatch.setattr("holdfast.core.recurrent.release", interrupted)
     changes = {
         "register": lambda: register(layer, "weight", Symmetric()),
         "remove": lambda: remove(layer, "weight"),

@@ -25,7 +25,7 @@ from .checks import (
     check_takes_one,
     explain,
 )
-from .entry import trackable
+from .entry import PLAIN, trackable
 from .epoch import EpochList
 from .inversion import bind_again, invert
 from .leaves import bring_home
@@ -35,6 +35,9 @@ from .torch_state import no_gradients
 from .transaction import Snapshot, decisive, like, write
 
 _TINY = torch.finfo(torch.float32).tiny
+
+# How far a value has moved that is what it was, and its norm or any other
+_UNMOVED = torch.zeros(()), torch.ones(())
 
 
 class ParametrizationList(EpochList):
@@ -123,12 +126,12 @@ class ParametrizationList(EpochList):
                 ntensors=len(originals),
                 _moved=distance(image, value),
             )
-        if isinstance(new, Tensor):
-            self._register("original", original)
-            self.__dict__["_pending"] = new
-        else:
-            for i, tensor in enumerate(originals):
-                self._register(f"original{i}", like(original, tensor))
+            if isinstance(new, Tensor):
+                self._register("original", original)
+                self.__dict__["_pending"] = new
+            else:
+                for i, tensor in enumerate(originals):
+                    self._register(f"original{i}", like(original, tensor))
 
     def settle(self) -> None:
         """Write the original, which stays what it was until nothing can fail."""
@@ -223,7 +226,7 @@ class ParametrizationList(EpochList):
             other.__dict__,
             **_PRIVATE,
             _overrides=[],
-            _moved=(torch.zeros(()), torch.ones(())),
+            _moved=_UNMOVED,
             shape=shape,
             outside=None,
             order=(),
@@ -392,4 +395,7 @@ def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
         return torch.tensor(float("nan")), torch.ones(())
     if not numbers:  # codes, or a mask
         new, old = double(new), double(old)
+    same = new.dtype == old.dtype and new.is_cpu and type(new) in PLAIN
+    if same and torch.equal(new, old):
+        return _UNMOVED
     return norm(new - old), norm(old)

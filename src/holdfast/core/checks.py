@@ -161,7 +161,7 @@ def check_registered(value: Tensor, new: object, where: Where) -> Originals:
                     f"right_inverse(original).{what}: {getattr(new, what)}"
                 )
         return new
-    if not isinstance(new, Sequence):
+    if type(new) is not tuple and not isinstance(new, Sequence):
         raise InvalidTensorError(
             f"`{where()}`: 'right_inverse' must return a Tensor or a Sequence of "
             f"tensors (list, tuple...). Got {type(new).__name__}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import InvalidTensorError, path_of
 from .checks import check_module
@@ -189,8 +190,10 @@ def _missing_originals(chain: str, state: Mapping[str, Any]) -> list[str]:
 
 def is_uninitialized(module: nn.Module, name: str) -> bool:
     """Tell whether a tensor of a module has no shape yet."""
-    tensor = module._parameters.get(name, module._buffers.get(name))
-    return tensor is not None and nn.parameter.is_lazy(tensor)
+    tensor = module._parameters.get(name)
+    if tensor is None:
+        tensor = module._buffers.get(name)
+    return tensor is not None and is_lazy(tensor)
 
 
 def defer(module: nn.Module, name: str, step: Step) -> nn.Module:

@@ -7,7 +7,7 @@ replaced rather than edited, because ``copy.copy`` of a module shares them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from . import recurrent
 from .chain import ParametrizationList
 from .memo import slot_of
+from .moving import movers
 from .reclassing import reclass
 from .refinement import refine_on_forward
 
@@ -29,13 +30,25 @@ def note_successors(old: Tensor, new: Iterable[Tensor]) -> None:
         successors[old] = parameters
 
 
-def attach(chains: Sequence[tuple[nn.Module, str, ParametrizationList]]) -> None:
+class Prepared(NamedTuple):
+    """A chain that only has to be put in the place of its tensor."""
+
+    module: nn.Module
+    name: str
+    chain: ParametrizationList
+    replaced: Tensor | None = None  # what leaves the model and somebody else has
+
+
+def attach(prepared: Sequence[Prepared]) -> None:
     """Put chains in the places of plain tensors, all or none."""
-    with undone_on_failure(*[module for module, *_ in chains]):
-        for module, name, chain in chains:
-            _attach(module, name, chain)
-        for *_, chain in chains:
-            chain.settle()
+    with undone_on_failure(*[each.module for each in prepared]):
+        for each in prepared:
+            _attach(each.module, each.name, each.chain)
+        for each in prepared:
+            each.chain.settle()
+    for each in prepared:
+        if each.replaced is not None:
+            note_successors(each.replaced, each.chain.originals())
 
 
 def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
@@ -43,7 +56,8 @@ def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     parameter = name in module._parameters
     registry = "_parameters" if parameter else "_buffers"
     chain.__dict__["order"] = names_in_order(module, registry)
-    state[registry] = {k: v for k, v in state[registry].items() if k != name}
+    state[registry] = state[registry].copy()
+    del state[registry][name]
     if name in module._non_persistent_buffers_set:
         chain._non_persistent_buffers_set.update(chain._buffers)
         state["_non_persistent_buffers_set"] = module._non_persistent_buffers_set - {
@@ -57,18 +71,21 @@ def _attach(module: nn.Module, name: str, chain: ParametrizationList) -> None:
     chain.__dict__["training"] = module.training
     chains._modules[name] = chain  # not `chains[name]`, which refuses "values" (A2)
     reclass(module, chains._modules)
+    if movers(chain):
+        refine_on_forward(module)
     recurrent.release(module)
-    refine_on_forward(module)
 
 
 def names_in_order(module: nn.Module, registry: str) -> tuple[str, ...]:
     """Return the names of a registry in the order before any left for a chain."""
     chains: Any = module._modules.get("parametrizations")
+    if chains is None:
+        return tuple(module.__dict__[registry])
     known: tuple[str, ...] = ()
-    for chain in getattr(chains, "_modules", {}).values():
+    for chain in chains._modules.values():
         if bool(chain._parameters) == (registry == "_parameters"):
             known = max(known, getattr(chain, "order", ()), key=len)
-    return (*known, *(k for k in module.__dict__[registry] if k not in known))
+    return (*known, *[k for k in module.__dict__[registry] if k not in known])
 
 
 class undone_on_failure:
@@ -117,5 +134,5 @@ def detach(module: nn.Module, name: str, tensor: Tensor) -> None:
         links = {k: v for k, v in module._modules.items() if v is not chains}
         state["_modules"] = links
     reclass(module, chains._modules)
-    recurrent.release(module)
     refine_on_forward(module)
+    recurrent.release(module)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from ..errors import (
     path_of,
 )
 from ..linalg.tolerances import tolerance
+from ..sets.linear import Real
 from .calling import call
 from .chain import ParametrizationList
 from .checks import (
@@ -36,7 +37,7 @@ from .equality import is_equal
 from .inversion import says_there_is_none
 from .legacy import hint_of_legacy
 from .parametrization import Outside, Parametrization
-from .placement import attach, note_successors, undone_on_failure
+from .placement import Prepared, attach, undone_on_failure
 from .refinement import refine_on_forward
 from .sharing import borrows, claim, holder_of, notes_in_use, notes_of
 from .ties import check_untied
@@ -108,8 +109,8 @@ def register_parametrization(
         return defer(module, tensor_name, step)
     if once and _is_there(module, tensor_name, parametrization):
         return module
-    held = holder_of(parametrization)
-    if held is not None:
+    notes = notes_in_use(parametrization)
+    if notes and (held := holder_of(parametrization)):
         raise SharedMapError(
             f"`{type(parametrization).__name__}` has state and already parametrizes "
             f"`{path_of(held[1])}`, so `{where()}` cannot share it. Pass a copy: "
@@ -120,9 +121,10 @@ def register_parametrization(
             if not module.training:
                 parametrization.eval()
             if is_parametrized(module, tensor_name):
-                _append(module, tensor_name, parametrization, where, unsafe=unsafe)
+                _append(
+                    module, tensor_name, parametrization, notes, where, unsafe=unsafe
+                )
             else:
-                notes = notes_in_use(parametrization)
                 prepared = prepare(
                     module,
                     tensor_name,
@@ -132,20 +134,14 @@ def register_parametrization(
                     outside=outside,
                 )
                 _check_notes(notes, where)
-                place([prepared])
+                attach([prepared])
         except Exception as error:
             name_tensor(error, where)
             raise
     return module
 
 
-class Prepared(NamedTuple):
-    """A chain that only has to be put in the place of its tensor."""
-
-    module: nn.Module
-    name: str
-    chain: ParametrizationList
-    replaced: Tensor | None  # what leaves the model, if anything does
+Notes = list[tuple[nn.Module, dict[str, object]]]
 
 
 def prepare(
@@ -159,26 +155,18 @@ def prepare(
 ) -> Prepared:
     """Make the chain of a plain tensor; the module is not touched."""
     original = _plain_tensor(module, name, where)
-    borrowed = borrows(module, name)
-    if borrowed:
+    known = False
+    if borrows(module, name):
         original = like(original, original)
     else:
-        check_untied(module, name, where)
+        known = check_untied(module, name, where)
     check_domain(maps[0], original, where)
     for later in maps[1:]:
         check_takes_one(later, where)
     chain = ParametrizationList(maps, original, unsafe, outside=outside, where=where)
     _check_links(chain, where)
-    leaves = not borrowed and not chain.is_tensor
+    leaves = known and not chain.is_tensor
     return Prepared(module, name, chain, original if leaves else None)
-
-
-def place(prepared: Sequence[Prepared]) -> None:
-    """Put prepared chains in their places, all or none."""
-    attach([(each.module, each.name, each.chain) for each in prepared])
-    for each in prepared:
-        if each.replaced is not None:
-            note_successors(each.replaced, each.chain.originals())
 
 
 def name_tensor(error: Exception, where: Where) -> None:
@@ -223,9 +211,7 @@ def check_arguments(map_: object, outside: str | None, where: Where) -> None:
         )
 
 
-def _check_notes(
-    before: list[tuple[nn.Module, dict[str, object]]], where: Where
-) -> None:
+def _check_notes(before: Notes, where: Where) -> None:
     """Refuse a map whose notes on another tensor have been written over."""
     for part, notes in before:
         now = notes_of(part)
@@ -239,9 +225,15 @@ def _check_notes(
 
 
 def _append(
-    module: nn.Module, name: str, map_: nn.Module, where: Where, *, unsafe: bool
+    module: nn.Module,
+    name: str,
+    map_: nn.Module,
+    notes: Notes,
+    where: Where,
+    *,
+    unsafe: bool,
 ) -> None:
-    chain, notes = cast("Any", chain_of(module, name)), notes_in_use(map_)
+    chain: Any = chain_of(module, name)
     with no_gradients():
         value = chain()
         try:
@@ -299,7 +291,7 @@ def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
 
 def check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
     """Refuse a first map whose domain the optimizer would leave."""
-    if not isinstance(map_, Parametrization):
+    if not isinstance(map_, Parametrization) or type(map_.domain) is Real:
         return
     if map_.domain.dim(original.shape) < original.numel():
         raise NotInSetError(

@@ -83,11 +83,11 @@ def holder_of(map_: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
 
 def _in_use(map_: nn.Module) -> list[tuple[nn.Module, nn.ModuleList]]:
     """Return the parts of a map that a chain has at any depth, with that chain."""
-    noted = [(part, home) for part in parts_of(map_) if (home := _home(part))]
     return [
         (part, home)
-        for part, home in noted
-        if any(
+        for part in parts_of(map_)
+        if (home := _home(part)) is not None
+        and any(
             each is part for link in home._modules.values() for each in parts_of(link)
         )
     ]

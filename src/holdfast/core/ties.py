@@ -33,15 +33,15 @@ class _Place(NamedTuple):
     count: int
 
 
-def check_untied(module: nn.Module, name: str, where: Where) -> None:
-    """Refuse a tensor that has other names."""
+def check_untied(module: nn.Module, name: str, where: Where) -> bool:
+    """Refuse a tensor that has other names, and tell whether anybody else has it."""
     registry = module._parameters if name in module._parameters else module._buffers
     tensor, count = registry[name], _references(registry, name)
     if tensor is None or count <= _OWN_REFERENCES:
-        return
+        return False
     known, enough = (_untied.get(module) or {}).get(name, (0, 0))
     if known == id(tensor) and count <= enough:
-        return
+        return True
     if _others(registry, name):
         gc.collect()  # not those of modules that nobody has any more
         if others := _others(registry, name):
@@ -54,6 +54,7 @@ def check_untied(module: nn.Module, name: str, where: Where) -> None:
                 "keep it in one module and let the other read it there."
             )
     _note(module, name, tensor, count)
+    return True
 
 
 def _note(module: nn.Module, name: str, tensor: object, count: int) -> None:

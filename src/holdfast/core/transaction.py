@@ -21,17 +21,18 @@ class Snapshot:
 
     def __enter__(self) -> None:
         """Copy what may move: attributes, registries and tensors."""
-        self._attributes: list[dict[str, Any]] = []
-        self._registries: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._tensors: list[tuple[Tensor, Tensor]] = []
-        for part in self._parts:
-            self._attributes.append(part.__dict__.copy())
-            registries: Any = part._parameters, part._buffers, part._modules
-            for registry in registries:
-                self._registries.append((registry, registry.copy()))
-                for tensor in registry.values():
-                    if isinstance(tensor, Tensor):
-                        self._tensors.append((tensor, tensor.detach().clone()))
+        self._attributes = [part.__dict__.copy() for part in self._parts]
+        self._registries: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            (registry, registry.copy())
+            for part in self._parts
+            for registry in (part._parameters, part._buffers, part._modules)
+        ]
+        self._tensors = [
+            (tensor, tensor.detach().clone())
+            for registry, _ in self._registries
+            for tensor in registry.values()
+            if isinstance(tensor, Tensor)
+        ]
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Put everything back if the block failed."""
@@ -112,7 +113,9 @@ def decisive(originals: Iterable[Tensor]) -> Tensor:
 
 def like(original: Tensor, new: Tensor) -> Tensor:
     """Return ``new`` as a tensor of its own, of the original's kind."""
-    new = new.detach().clone(memory_format=torch.contiguous_format)
+    if new.requires_grad:
+        new = new.detach()
+    new = new.clone() if new.is_contiguous() else new.contiguous()
     grad = original.requires_grad and (new.is_floating_point() or new.is_complex())
     if isinstance(original, nn.Parameter):
         return nn.Parameter(new, requires_grad=grad)

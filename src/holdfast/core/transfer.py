@@ -17,7 +17,7 @@ from ..errors import (
 from .chain import ParametrizationList
 from .checks import check_module
 from .classes import chain_of, is_parametrized
-from .placement import attach, note_successors, undone_on_failure
+from .placement import Prepared, attach, undone_on_failure
 from .transaction import write
 
 
@@ -115,9 +115,7 @@ def _place(
     elif isinstance(target, nn.Parameter) and original is not None:
         # the target's parameter stays the object that its optimizer knows
         chain._parameters["original"] = target
-        attach([(module, name, chain)])
+        attach([Prepared(module, name, chain)])
         return target, original
-    attach([(module, name, chain)])
-    if target is not None:
-        note_successors(target, chain.originals())
+    attach([Prepared(module, name, chain, target)])
     return None

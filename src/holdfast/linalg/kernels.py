@@ -29,7 +29,7 @@ def usual(norms: Tensor) -> bool:
         >>> usual(torch.tensor([0.1, 3.0])), usual(torch.tensor([0.0, 3.0]))
         (True, False)
     """
-    least, most = torch.aminmax(norms)
+    least, most = norms.aminmax()
     return _USUAL[0] < least.item() and most.item() < _USUAL[1]
 
 

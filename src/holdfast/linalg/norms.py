@@ -77,7 +77,8 @@ def usual_norms(V: Tensor, dim: int | None) -> Tensor | None:
     """
     if not V.is_cpu or (V.requires_grad and torch.is_grad_enabled()) or dual():
         return None
-    found = checked(V, torch.ones(_shape_of_norms(V.shape, dim), dtype=V.dtype))
+    # only the norms count, so that lengths may be anything
+    found = checked(V, V.new_empty(_shape_of_norms(V.shape, dim)))
     if found is None:
         return None
     return found[1].reshape(()) if dim is None else found[1]
@@ -103,9 +104,10 @@ def rescale(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
 
 def _lengths(V: Tensor, length: Tensor, dim: int | None) -> Tensor:
     """Return lengths in the shape that tells the slices."""
-    shape, one = _shape_of_norms(V.shape, dim), V.shape[1:]
+    shape = _shape_of_norms(V.shape, dim)
     if length.shape == shape:
         return length
+    one = V.shape[1:]
     if dim is None and length.shape == V.shape[:1]:
         return length.view(-1, *shape[1:])  # a stack
     if (
@@ -128,13 +130,13 @@ def divide(W: Tensor, norm: Tensor, eps: float) -> Tensor:
     return W / torch.where(norm.abs() > eps, norm, 1)
 
 
-def _shape_of_norms(shape: torch.Size, dim: int | None) -> torch.Size:
+def _shape_of_norms(shape: torch.Size, dim: int | None) -> tuple[int, ...]:
     """Return a shape with one entry in each dimension but ``dim``."""
-    norms = [1] * len(shape)
-    if dim is not None:
-        kept = axis(dim, len(shape))
-        norms[kept] = shape[kept]
-    return torch.Size(norms)
+    ones = (1,) * len(shape)
+    if dim is None:
+        return ones
+    kept = axis(dim, len(shape))
+    return *ones[:kept], shape[kept], *ones[kept + 1 :]
 
 
 def _norms(V: Tensor, like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..core.chain import ParametrizationList
 from ..core.checks import check_module
 from ..core.classes import chain_of
 from ..core.parametrization import Parametrization
-from ..core.placement import attach
+from ..core.placement import Prepared, attach
 from ..core.registration import prepare
 from ..core.sharded import is_sharded
 from ..errors import CheckpointError, HoldfastError, did_you_mean
@@ -152,7 +152,7 @@ def load(
         meta = any(tensor.is_meta for tensor in made.state_dict().values())
         ties = _ties(made) if meta else []
         with undone_as_a_whole(made, [module for module, *_ in placed]):
-            attach(placed)
+            attach([Prepared(*each) for each in placed])
             made.load_state_dict(state, assign=meta)
             for names in ties:
                 _tie(made, names)
@@ -304,7 +304,7 @@ def _check(
     with torch.no_grad():
         attach(
             [
-                (twins[id(module)], name, copy.deepcopy(chain))
+                Prepared(twins[id(module)], name, copy.deepcopy(chain))
                 for module, name, chain in placed
             ]
         )

@@ -17,7 +17,8 @@ from ..core.classes import is_parametrized
 from ..core.deferral import defer, is_awaited
 from ..core.equality import is_equal
 from ..core.parametrization import Parametrization
-from ..core.registration import Prepared, place, prepare
+from ..core.placement import Prepared, attach
+from ..core.registration import prepare
 from ..errors import PlanError
 from .rules import Rule, Rules, Site, read_rules, sites_of, specs
 from .showing import aligned, in_one_line
@@ -101,7 +102,7 @@ class Plan:
                     "Make the plan again."
                 )
         now = [(site, rule) for site, rule in self._sites if not site.is_uninitialized]
-        place([_prepared(site, rule) for site, rule in now])
+        attach([_prepared(site, rule) for site, rule in now])
         for site, rule in self._sites:
             if site.is_uninitialized:
                 step = partial(_place_later, site.prefix, site.name, rule)
@@ -268,7 +269,7 @@ def _place_later(prefix: str, name: str, rule: Rule, module: nn.Module) -> None:
     """Parametrize a tensor of a lazy module, which has its shape by now."""
     tensor = module._parameters[name]
     assert tensor is not None
-    place([_prepared(Site(prefix, module, name), rule.on(tensor.device))])
+    attach([_prepared(Site(prefix, module, name), rule.on(tensor.device))])
 
 
 def _try(site: Site, rule: Rule) -> Step:
