@@ -93,10 +93,9 @@ class ParametrizationList(EpochList):
         if len(modules) == 0:
             raise ValueError("ParametrizationList requires one or more modules.")
         super().__init__()
-        for i, map_ in enumerate(modules):
-            self.__dict__["_modules"][str(i)] = map_
         self.__dict__.update(  # not one by one: each would begin a new epoch
             _PRIVATE,
+            _modules={str(i): map_ for i, map_ in enumerate(modules)},
             _overrides=[],
             unsafe=unsafe,
             outside=outside,
@@ -389,13 +388,13 @@ _PRIVATE: dict[str, Any] = {
 
 def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``||new - old||`` and ``||old||``."""
+    comparable = new.is_cpu and type(new) in PLAIN and new.dtype == old.dtype
+    if comparable and torch.equal(new, old):
+        return _UNMOVED
     norm = torch.linalg.vector_norm
     numbers = old.is_floating_point() or old.is_complex()
     if new.shape != old.shape or (new.dtype != old.dtype and not numbers):
         return torch.tensor(float("nan")), torch.ones(())
     if not numbers:  # codes, or a mask
         new, old = double(new), double(old)
-    same = new.dtype == old.dtype and new.is_cpu and type(new) in PLAIN
-    if same and torch.equal(new, old):
-        return _UNMOVED
     return norm(new - old), norm(old)

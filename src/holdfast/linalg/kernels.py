@@ -47,22 +47,22 @@ def kernel_takes(V: Tensor, g: Tensor) -> bool:
         and g.dtype is V.dtype
         and V.is_cpu
         and V.is_contiguous()
-        and _has_rows_or_columns(V.shape, g.shape)
+        and _has_rows_or_columns(V, g)
         and not traced(V)
     )
 
 
-def _has_rows_or_columns(shape: torch.Size, lengths: torch.Size) -> bool:
+def _has_rows_or_columns(V: Tensor, g: Tensor) -> bool:
     """Tell whether lengths lie along the first dimensions, or along the last one."""
-    count, ndim = lengths.numel(), len(shape)
+    size, count, lengths = V.numel(), g.numel(), g.shape
     if count < 2:  # to one slice torch gives one thread
-        size = shape.numel()
         return 0 < size <= _SMALL or (size > 0 and torch.get_num_threads() == 1)
     if count == lengths[0] or count == lengths[-1]:
-        return ndim > 1 and shape.numel() > 0
+        return V.ndim > 1 and size > 0
+    ndim = V.ndim
     while lengths[ndim - 1] == 1:
         ndim -= 1
-    return lengths[:ndim] == shape[:ndim] and shape.numel() > 0
+    return lengths[:ndim] == V.shape[:ndim] and size > 0
 
 
 def checked(V: Tensor, g: Tensor) -> tuple[Tensor, Tensor] | None:
