@@ -25,13 +25,13 @@ from torch import nn
 from ..errors import path_of
 from . import functional, recurrent
 from .chain import ParametrizationList
+from .copying import shallow_copy
 from .embedding import looking_up
 from .filling import filled
 from .leaves import bring_home
 from .loading import respell
 from .once import reading_once
 from .reading import failure_of, reader_of
-from .sharing import borrow
 
 _NAMES = "_parametrized_names"  # which have a property; torch may add some
 _MADE_FOR = "_made_for_names"
@@ -181,7 +181,7 @@ def _make_class(base: type[nn.Module], names: frozenset[str]) -> type:
     cls = _metaclass(type(base))(f"Parametrized{base.__name__}", (base,), body)
     methods = _methods_of(cls)
     if not any("__copy__" in vars(c) for c in base.__mro__):
-        methods["__copy__"] = _copy
+        methods["__copy__"] = shallow_copy
     if issubclass(base, nn.RNNBase):
         methods |= recurrent.members_of(cls, base)
     if issubclass(base, nn.MultiheadAttention):
@@ -259,33 +259,6 @@ def _drop_memos(module: nn.Module, name: str) -> None:
     for chain in getattr(chains, "_modules", {}).values():
         if isinstance(chain, ParametrizationList):
             chain.drop_memo()
-
-
-def _copy(self: nn.Module) -> nn.Module:
-    """Copy shallowly: tensors and maps are shared, the bookkeeping is not."""
-    new = _shallow(self)
-    borrow(new)
-    chains: Any = self._modules.get("parametrizations")
-    if chains is not None:
-        new._modules["parametrizations"] = chains = _shallow(chains)
-        for name, chain in chains._modules.items():
-            chains._modules[name] = twin = _shallow(chain)
-            if isinstance(chain, ParametrizationList):
-                twin.__dict__.update(_shared=True, _disabled=())
-    return new
-
-
-def _shallow(module: Any) -> Any:
-    new = module.__new__(type(module))
-    new.__dict__.update(_unshared(module))
-    return new
-
-
-def _unshared(module: nn.Module) -> dict[str, Any]:
-    return {
-        key: value.copy() if isinstance(value, dict | set | list) else value
-        for key, value in module.__dict__.items()
-    }
 
 
 def _metaclass(meta: type) -> type:

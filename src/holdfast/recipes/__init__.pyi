@@ -9,7 +9,8 @@ from .entries import (
     sphere,
     stochastic,
 )
-from .matrices import dora, hurwitz, lora, low_rank, per_gate, schur_stable, spd
+from .matrices import hurwitz, per_gate, schur_stable, spd
+from .ranks import dora, lora, low_rank
 from .torch_names import orthogonal, spectral_norm, weight_norm
 
 __all__ = [
