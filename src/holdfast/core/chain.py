@@ -8,36 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import NonFiniteError, NotInSetError, path_of
-from ..linalg.precision import double
-from ..linalg.tolerances import tolerance
-from .calling import call, evaluate, is_unhooked
+from .adoption import UNMOVED, adopt, relative_distance
+from .calling import call, evaluate
 from .checks import (
     Originals,
     Where,
     as_tuple,
-    check_assigned,
-    check_image,
-    check_originals,
-    check_registered,
     check_takes_one,
-    explain,
 )
-from .entry import PLAIN, trackable
+from .entry import trackable
 from .epoch import EpochList
-from .inversion import bind_again, invert
+from .inversion import inverted
 from .leaves import bring_home
 from .parametrization import Outside, Parametrization
-from .sharing import claim, parts_of
-from .torch_state import no_gradients
+from .sharing import claim
 from .transaction import Snapshot, decisive, like, write
-
-_TINY = torch.finfo(torch.float32).tiny
-
-# How far a value has moved that is what it was, and its norm or any other
-_UNMOVED = torch.zeros(()), torch.ones(())
 
 
 class ParametrizationList(EpochList):
@@ -75,11 +62,7 @@ class ParametrizationList(EpochList):
     order: tuple[str, ...]
     shape: torch.Size
     _moved: tuple[Tensor, Tensor]
-    _disabled: tuple[nn.Module, ...]  # links that pass on what they get
-    _overrides: list[tuple[Any, Any]]  # `core/functional.py`
-    _refined: tuple[object, object] | None  # when moving state was advanced, if any
     _shared: bool  # with a shallow copy of the module
-    _special: bool  # a read has to look at an override, moving state, hooks or links
 
     def __init__(
         self,
@@ -102,35 +85,10 @@ class ParametrizationList(EpochList):
             order=(),
             shape=original.shape,
         )
-        self._adopt(original, where or (lambda: "the tensor"))
+        adopt(self, original, where or (lambda: "the tensor"))
         if where is None:
             self.settle()
         claim(self)
-
-    def _adopt(self, original: Tensor, where: Where) -> None:
-        """Turn a plain tensor into the originals that the maps start from."""
-        value = original.detach()
-        with no_gradients():
-            new = invert(self, value, where, registering=True)
-            new = check_registered(value, new, where)
-            originals = as_tuple(new)
-            try:
-                image = self.compute(*originals)
-            except Exception as error:
-                explain(error, self.links()[-1], value, where)
-                raise
-            check_image(image, value, where, unsafe=self.unsafe)
-            self.__dict__.update(
-                is_tensor=isinstance(new, Tensor),
-                ntensors=len(originals),
-                _moved=distance(image, value),
-            )
-            if isinstance(new, Tensor):
-                self._register("original", original)
-                self.__dict__["_pending"] = new
-            else:
-                for i, tensor in enumerate(originals):
-                    self._register(f"original{i}", like(original, tensor))
 
     def settle(self) -> None:
         """Write the original, which stays what it was until nothing can fail."""
@@ -160,11 +118,7 @@ class ParametrizationList(EpochList):
     @property
     def moved(self) -> float:
         """How far registration moved the value, relative to its norm."""
-        distance, norm = self._moved
-        relative = float(distance) / max(float(norm), _TINY)
-        value = torch.empty(self.shape, dtype=self.originals()[0].dtype, device="meta")
-        exact = not (value.is_floating_point() or value.is_complex())
-        return 0.0 if relative <= (0 if exact else tolerance(value)) else relative
+        return relative_distance(self)
 
     def originals(self) -> tuple[Tensor, ...]:
         """Return the free tensors."""
@@ -225,7 +179,7 @@ class ParametrizationList(EpochList):
             other.__dict__,
             **_PRIVATE,
             _overrides=[],
-            _moved=_UNMOVED,
+            _moved=UNMOVED,
             shape=shape,
             outside=None,
             order=(),
@@ -256,7 +210,7 @@ class ParametrizationList(EpochList):
         try:
             # bases made in inference mode could not be trained
             with trackable(), Snapshot(self._modules.values()), torch.no_grad():
-                for original, tensor in self.inverted(value, where):
+                for original, tensor in inverted(self, value, where):
                     write(original, tensor)
             self.__dict__["_emptied"] = False
         except (NotInSetError, NonFiniteError):
@@ -267,19 +221,6 @@ class ParametrizationList(EpochList):
     @torch.no_grad()
     def _is_current(self, value: object) -> bool:
         return isinstance(value, Tensor) and torch.equal(self.evaluate(), value)
-
-    def inverted(self, value: object, where: Where) -> list[tuple[Tensor, Tensor]]:
-        """Return each original with what it has to become; maps may move their state.
-
-        The caller writes, and puts the maps back if anything fails.
-        """
-        tensor = check_assigned(self, value, where)
-        if self.__dict__["_emptied"]:
-            bind_again(self, tensor, where)
-        new = invert(self, tensor, where, registering=False)
-        originals = self.originals()
-        tensors = check_originals(self, new, originals, where)
-        return [*zip(originals, tensors, strict=True)]
 
     def rebase_(self, *, repair: bool = True) -> None:
         """Move the base point of the first map to its value; the weight stays.
@@ -304,37 +245,11 @@ class ParametrizationList(EpochList):
             map_.rebase_(*self.originals(), repair=repair)
         self.look()
 
-    def note_special(self) -> None:
-        """Note whether a read has to look for more than the value."""
-        state = self.__dict__
-        state["_special"] = (
-            bool(state["_overrides"] or state["_disabled"])
-            or state["_refined"] is not None
-            or not is_unhooked(self)
-        )
-
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """As ``nn.Module``; torch's own functions append without a look at the map."""
         if module is not None and name != "0":
             check_takes_one(module, partial(path_of, self))
         super().add_module(name, module)
-
-    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As ``nn.Module``; a read then calls the chain."""
-        return self._hooked(super().register_forward_pre_hook(*args, **kwargs))
-
-    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As ``nn.Module``; a read then calls the chain."""
-        return self._hooked(super().register_forward_hook(*args, **kwargs))
-
-    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As ``nn.Module``; a read then calls the chain."""
-        return self._hooked(super().register_full_backward_hook(*args, **kwargs))
-
-    def _hooked(self, handle: RemovableHandle) -> RemovableHandle:
-        self.forget()
-        self.note_special()
-        return handle
 
     def versions(self) -> tuple[int, ...]:
         """Return the versions of the originals; -1 where there is none."""
@@ -343,17 +258,6 @@ class ParametrizationList(EpochList):
     def stamp(self) -> object:
         """Return what is another one after any change of an original."""
         return [(id(tensor), _version_of(tensor)) for tensor in self.originals()]
-
-    def is_deterministic(self) -> bool:
-        """Tell whether every map says so and nothing is hooked into a call."""
-        parts = [part for map_ in self._modules.values() for part in parts_of(map_)]
-        volatile = self.__dict__["_volatile"]
-        if volatile is None:
-            volatile = self.__dict__["_volatile"] = not all(
-                isinstance(part, Parametrization) and part.deterministic
-                for part in parts
-            )
-        return not volatile and all(map(is_unhooked, parts))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, **_UNCOPIED, "_overrides": []}
@@ -384,17 +288,3 @@ _PRIVATE: dict[str, Any] = {
     "_special": False,
     "_volatile": None,
 }
-
-
-def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``||new - old||`` and ``||old||``."""
-    comparable = new.is_cpu and type(new) in PLAIN and new.dtype == old.dtype
-    if comparable and torch.equal(new, old):
-        return _UNMOVED
-    norm = torch.linalg.vector_norm
-    numbers = old.is_floating_point() or old.is_complex()
-    if new.shape != old.shape or (new.dtype != old.dtype and not numbers):
-        return torch.tensor(float("nan")), torch.ones(())
-    if not numbers:  # codes, or a mask
-        new, old = double(new), double(old)
-    return norm(new - old), norm(old)

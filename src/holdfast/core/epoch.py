@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import ReferenceType
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
+from .calling import is_unhooked
 from .filling import filled
+from .parametrization import Parametrization
+from .sharing import parts_of
 from .torch_state import is_traced
 
 if TYPE_CHECKING:
@@ -27,12 +31,16 @@ _epochs = itertools.count(1)  # one for all: an undone change never brings one b
 
 
 class EpochList(nn.ModuleList):
-    """A ``ModuleList`` with an epoch; every method here begins a new one."""
+    """A ``ModuleList`` with an epoch, and what a read asks beside it."""
 
     _emptied: bool  # memory without values took the place of no memory: `to_empty`
     _epoch: int
     _memo: ReferenceType[Memo] | None
     _kind: object  # `core/batching.py`; None: unknown
+    _disabled: tuple[nn.Module, ...]  # links that pass on what they get
+    _overrides: list[tuple[Any, Any]]  # `core/functional.py`
+    _refined: tuple[object, object] | None  # when moving state was advanced, if any
+    _special: bool  # a read has to look at an override, moving state, hooks or links
     _volatile: bool | None  # some map may change its value on its own; None: unknown
 
     def forget(self) -> None:
@@ -132,6 +140,43 @@ class EpochList(nn.ModuleList):
             super()._load_from_state_dict(*args)
         if not args[-1]:  # the errors so far
             self.__dict__["_emptied"] = False
+
+    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; a read then calls the chain."""
+        return self._hooked(super().register_forward_pre_hook(*args, **kwargs))
+
+    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; a read then calls the chain."""
+        return self._hooked(super().register_forward_hook(*args, **kwargs))
+
+    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As ``nn.Module``; a read then calls the chain."""
+        return self._hooked(super().register_full_backward_hook(*args, **kwargs))
+
+    def _hooked(self, handle: RemovableHandle) -> RemovableHandle:
+        self.forget()
+        self.note_special()
+        return handle
+
+    def note_special(self) -> None:
+        """Note whether a read has to look for more than the value."""
+        state = self.__dict__
+        state["_special"] = (
+            bool(state["_overrides"] or state["_disabled"])
+            or state["_refined"] is not None
+            or not is_unhooked(self)
+        )
+
+    def is_deterministic(self) -> bool:
+        """Tell whether every map says so and nothing is hooked into a call."""
+        parts = [part for map_ in self._modules.values() for part in parts_of(map_)]
+        volatile = self.__dict__["_volatile"]
+        if volatile is None:
+            volatile = self.__dict__["_volatile"] = not all(
+                isinstance(part, Parametrization) and part.deterministic
+                for part in parts
+            )
+        return not volatile and all(map(is_unhooked, parts))
 
 
 def _asks_for_hooks() -> bool:

@@ -25,7 +25,9 @@ from ..sets.linear import Real
 from .checks import (
     Originals,
     Where,
+    check_assigned,
     check_finite,
+    check_originals,
     explain,
     is_finite,
     takes_several,
@@ -34,6 +36,22 @@ from .parametrization import Outside, Parametrization
 
 if TYPE_CHECKING:
     from .chain import ParametrizationList
+
+
+def inverted(
+    chain: ParametrizationList, value: object, where: Where
+) -> list[tuple[Tensor, Tensor]]:
+    """Return each original with what it has to become; maps may move their state.
+
+    The caller writes, and puts the maps back if anything fails.
+    """
+    tensor = check_assigned(chain, value, where)
+    if chain.__dict__["_emptied"]:
+        bind_again(chain, tensor, where)
+    new = invert(chain, tensor, where, registering=False)
+    originals = chain.originals()
+    tensors = check_originals(chain, new, originals, where)
+    return [*zip(originals, tensors, strict=True)]
 
 
 def invert(

@@ -5,27 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import (
     InvalidTensorError,
-    NotInSetError,
     SharedMapError,
     UnknownTensorError,
     describe,
     did_you_mean,
     path_of,
 )
-from ..linalg.tolerances import tolerance
-from ..sets.linear import Real
 from .calling import call
 from .chain import ParametrizationList
 from .checks import (
     Where,
     check_dense,
-    check_finite,
     check_image,
     check_module,
     check_takes_one,
@@ -34,12 +30,20 @@ from .checks import (
 from .classes import chain_of, is_parametrized, original_class
 from .deferral import defer, is_uninitialized
 from .equality import is_equal
-from .inversion import says_there_is_none
+from .fitting import (
+    Shared,
+    check_arguments,
+    check_domain,
+    check_inverse,
+    check_links,
+    check_member,
+    check_notes,
+)
 from .legacy import hint_of_legacy
 from .parametrization import Outside, Parametrization
 from .placement import Prepared, attach, undone_on_failure
 from .refinement import refine_on_forward
-from .sharing import borrows, claim, holder_of, notes_in_use, notes_of
+from .sharing import borrows, claim, holder_of, notes_in_use
 from .ties import check_untied
 from .torch_state import no_gradients
 from .transaction import Snapshot, like
@@ -133,15 +137,12 @@ def register_parametrization(
                     unsafe=unsafe,
                     outside=outside,
                 )
-                _check_notes(notes, where)
+                check_notes(notes, where)
                 attach([prepared])
         except Exception as error:
             name_tensor(error, where)
             raise
     return module
-
-
-Notes = list[tuple[nn.Module, dict[str, object]]]
 
 
 def prepare(
@@ -164,7 +165,7 @@ def prepare(
     for later in maps[1:]:
         check_takes_one(later, where)
     chain = ParametrizationList(maps, original, unsafe, outside=outside, where=where)
-    _check_links(chain, where)
+    check_links(chain, where)
     leaves = known and not chain.is_tensor
     return Prepared(module, name, chain, original if leaves else None)
 
@@ -192,43 +193,11 @@ def _is_there(module: nn.Module, name: str, map_: nn.Module) -> bool:
     return any(link is map_ or is_equal(link, map_) for link in links)
 
 
-def has_state(map_: nn.Module) -> bool:
-    """Tell whether a map has tensors of its own."""
-    return any(True for _ in map_.parameters()) or any(True for _ in map_.buffers())
-
-
-def check_arguments(map_: object, outside: str | None, where: Where) -> None:
-    """Refuse what is no map, and no policy."""
-    if not isinstance(map_, nn.Module):
-        raise InvalidTensorError(
-            f"`{where()}`: a parametrization is an instance of `nn.Module` with a "
-            f"`forward`. Got {map_!r:.80}."
-        )
-    if outside is not None and outside not in get_args(Outside):
-        raise InvalidTensorError(
-            f'`{where()}`: outside has to be one of "error", "warn", "project" or '
-            f"None. Got {outside!r}."
-        )
-
-
-def _check_notes(before: Notes, where: Where) -> None:
-    """Refuse a map whose notes on another tensor have been written over."""
-    for part, notes in before:
-        now = notes_of(part)
-        changed = [key for key in notes if now.get(key, notes[key]) != notes[key]]
-        if changed:
-            raise SharedMapError(
-                f"`{type(part).__name__}` notes `{changed[0]}` of the tensor that it "
-                f"parametrizes already, and that of `{where()}` is another. Pass a "
-                "copy: `copy.deepcopy(parametrization)`."
-            )
-
-
 def _append(
     module: nn.Module,
     name: str,
     map_: nn.Module,
-    notes: Notes,
+    notes: Shared,
     where: Where,
     *,
     unsafe: bool,
@@ -244,11 +213,11 @@ def _append(
             image = call(map_, (value,))
             check_image(image, value, where, unsafe=unsafe)
             if not unsafe:
-                _check_inverse(map_, image, where)
+                check_inverse(map_, image, where)
         except Exception as error:
             explain(error, map_, value, where)
             raise
-        _check_notes(notes, where)
+        check_notes(notes, where)
     with undone_on_failure(module, chain):
         chain.append(map_)
         chain.unsafe |= unsafe
@@ -258,72 +227,6 @@ def _append(
                 original.grad = None  # it was the slope in other coordinates
             chain.forget()
         refine_on_forward(module)
-
-
-def _check_inverse(map_: nn.Module, image: Tensor, where: Where) -> None:
-    right_inverse = getattr(map_, "right_inverse", None)
-    if right_inverse is None:
-        return
-    snapshot = Snapshot([map_])
-    with snapshot:
-        try:
-            back = right_inverse(image)
-        except NotImplementedError as error:
-            if not says_there_is_none(error, map_):
-                raise
-            return
-    snapshot.restore()  # it was only a trial
-    if not isinstance(back, Tensor):
-        raise InvalidTensorError(
-            f"`{where()}`: parametrization.right_inverse must return a tensor. "
-            f"Got: {type(back).__name__}"
-        )
-    check_finite(map_, back, image, where)
-    for what in ("dtype", "shape", "device"):
-        if getattr(back, what) != getattr(image, what):
-            raise InvalidTensorError(
-                f"`{where()}`: The tensor returned by parametrization.right_inverse "
-                f"must have the same {what} as the value, unless the `unsafe` flag is "
-                f"enabled.\n{what}: {getattr(image, what)}\n"
-                f"returned {what}: {getattr(back, what)}"
-            )
-
-
-def check_domain(map_: nn.Module, original: Tensor, where: Where) -> None:
-    """Refuse a first map whose domain the optimizer would leave."""
-    if not isinstance(map_, Parametrization) or type(map_.domain) is Real:
-        return
-    if map_.domain.dim(original.shape) < original.numel():
-        raise NotInSetError(
-            f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and a free "
-            "tensor does not stay there while it trains. Register the map that leads "
-            "there first, or use a recipe such as `holdfast.orthogonal`."
-        )
-
-
-def _check_links(chain: ParametrizationList, where: Where) -> None:
-    """Refuse a map whose domain does not contain what those before it make."""
-    if len(chain._modules) == 1:
-        return
-    first, *others = chain._modules.values()
-    with no_gradients():
-        value = call(first, chain.first_originals())
-        for map_ in others:
-            if isinstance(map_, Parametrization):
-                check_member(map_, value, where)
-            value = call(map_, (value,))
-
-
-def check_member(map_: Parametrization, value: Tensor, where: Where) -> None:
-    """Refuse a later map whose domain does not contain what it gets."""
-    if not map_.domain.contains(value):
-        raise NotInSetError(
-            f"`{where()}`: `{type(map_).__name__}` takes {map_.domain}, and the value "
-            f"of the maps before it has residual "
-            f"{float(map_.domain.residual(value).max()):.1e}, tolerance "
-            f"{tolerance(value):.1e} ({value.dtype}). Register the map that leads "
-            "there first."
-        )
 
 
 def _plain_tensor(module: nn.Module, name: str, where: Where) -> Tensor:

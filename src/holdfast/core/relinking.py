@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from ..errors import InvalidTensorError, NotInSetError, SharedMapError, path_of
+from .adoption import distance
 from .calling import call
-from .chain import ParametrizationList, distance
+from .chain import ParametrizationList
 from .checks import (
     Originals,
     Where,
@@ -18,17 +19,12 @@ from .checks import (
     check_registered,
     check_takes_one,
 )
+from .fitting import check_arguments, check_domain, check_member, has_state
 from .inversion import invert
 from .parametrization import Parametrization
 from .placement import note_successors, undone_on_failure
 from .refinement import refine_on_forward
-from .registration import (
-    check_arguments,
-    check_domain,
-    check_member,
-    has_state,
-    name_tensor,
-)
+from .registration import name_tensor
 from .sharing import claim, holder_of, parts_of
 from .sources import undisturbed
 from .transaction import Snapshot, write

@@ -16,6 +16,7 @@ from .chain import ParametrizationList
 from .checks import Where
 from .classes import is_parametrized
 from .entry import trackable
+from .inversion import inverted
 from .legacy import LegacyNorm, legacy_norms
 from .refinement import refine_hook
 from .torch_state import is_any_autocast_enabled
@@ -69,7 +70,7 @@ class ChainSource:
         chain = self.chain
         if not isinstance(chain, ParametrizationList):
             chain = ParametrizationList.of_torchs(chain, chain().shape)
-        return chain.inverted(value, where)
+        return inverted(chain, value, where)
 
     def settle(self) -> None:
         """Let no value that was computed before be used again."""
