@@ -13,7 +13,7 @@ from torch.testing import assert_close
 import holdfast
 from cases import over
 from holdfast import errors, maps
-from holdfast.core.registration import has_state
+from holdfast.core.fitting import has_state
 from holdfast.testing.case import CLOSE
 from support import Gain, Sine, evaluations, recipes, state_of, told
 
