@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import glob
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..core.chain import ParametrizationList
 from ..core.checks import check_module
 from ..core.classes import is_parametrized
 from ..core.deferral import defer, is_awaited
 from ..core.equality import is_equal
 from ..core.parametrization import Parametrization
-from ..core.placement import Prepared, attach
-from ..core.registration import prepare
+from ..core.placement import attach
 from ..errors import PlanError
 from .rules import Rule, Rules, Site, read_rules, sites_of, specs
 from .showing import aligned, in_one_line
-from .timing import timed
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a plan is going to do to one tensor, as a trial on a copy of it told.
-
-    Attributes:
-        path: the tensor.
-        shape: its shape; ``None`` for a tensor of a lazy module, which gets its maps
-            in the first forward, along with a shape.
-        maps: the maps, as they print.
-        before: its number of entries, 0 as long as there is no shape.
-        after: the number of free parameters.
-        moved: how far the value will move, relative to its norm; ``None`` on the meta
-            device, or where there is a problem.
-        milliseconds: the time of one evaluation; ``None`` likewise.
-        problem: why this cannot be done; empty if it can.
-    """
-
-    path: str
-    shape: tuple[int, ...] | None
-    maps: str
-    before: int
-    after: int = 0
-    moved: float | None = None
-    milliseconds: float | None = None
-    problem: str = ""
+from .trials import Step, prepared, tried
 
 
 @dataclass(frozen=True)
@@ -102,7 +71,7 @@ class Plan:
                     "Make the plan again."
                 )
         now = [(site, rule) for site, rule in self._sites if not site.is_uninitialized]
-        attach([_prepared(site, rule) for site, rule in now])
+        attach([prepared(site, rule) for site, rule in now])
         for site, rule in self._sites:
             if site.is_uninitialized:
                 step = partial(_place_later, site.prefix, site.name, rule)
@@ -168,7 +137,7 @@ def plan(
     check_module(model, "plan")
     read = read_rules(rules, also)
     found, problems = _match(model, read)
-    steps = [_try(site, rule) for site, rule in found]
+    steps = [tried(site, rule) for site, rule in found]
     problems += [f"`{step.path}`: {step.problem}" for step in steps if step.problem]
     return Plan(tuple(steps), tuple(problems), model, read, tuple(found))
 
@@ -257,51 +226,11 @@ def _conflict(sites: Sequence[Site], fitting: Sequence[Rule]) -> str:
     return ""
 
 
-def _prepared(site: Site, rule: Rule, module: nn.Module | None = None) -> Prepared:
-    """Return the chain of copies of a rule's maps, for the tensor at a place."""
-    maps = copy.deepcopy([*(rule.maps or ())])
-    for map_ in maps:
-        map_.train(map_.training and site.module.training)
-    return prepare(module or site.module, site.name, maps, lambda: site.path)
-
-
 def _place_later(prefix: str, name: str, rule: Rule, module: nn.Module) -> None:
     """Parametrize a tensor of a lazy module, which has its shape by now."""
     tensor = module._parameters[name]
     assert tensor is not None
-    attach([_prepared(Site(prefix, module, name), rule.on(tensor.device))])
-
-
-def _try(site: Site, rule: Rule) -> Step:
-    """Parametrize a copy of a tensor, and look at it."""
-    tensor = site.module._parameters[site.name]
-    assert tensor is not None
-    maps = in_one_line(rule.maps or ())
-    if site.is_uninitialized:
-        return Step(site.path, None, maps, 0)
-    known = (site.path, tuple(tensor.shape), maps, tensor.numel())
-    trial = nn.Module()
-    trial.register_parameter(site.name, _copy_of(tensor))
-    try:
-        with torch.random.fork_rng(devices=[]):
-            chain = _prepared(site, rule, trial).chain
-    except Exception as error:
-        return Step(*known, problem=" ".join(str(error).split()))
-    after = sum(original.numel() for original in chain.originals())
-    if tensor.is_meta:
-        return Step(*known, after)
-    return Step(*known, after, chain.moved, _milliseconds(chain))
-
-
-def _copy_of(tensor: Tensor) -> nn.Parameter:
-    copied = tensor.detach().clone(memory_format=torch.contiguous_format)
-    return nn.Parameter(copied, requires_grad=tensor.requires_grad)
-
-
-def _milliseconds(chain: ParametrizationList) -> float:
-    originals = chain.first_originals()
-    with torch.no_grad():
-        return timed(lambda: chain.compute(*originals), originals[0].device)[1]
+    attach([prepared(Site(prefix, module, name), rule.on(tensor.device))])
 
 
 def _row(step: Step) -> tuple[str, ...]:
