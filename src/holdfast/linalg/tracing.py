@@ -45,6 +45,9 @@ def linear_pointwise(X: Tensor, W: Tensor, other: Tensor | None) -> Tensor:
     return product.binary(X, other, W, None, "add")
 
 
+# `torch.jit.is_tracing`, without two calls in front of it: every read asks
+_is_tracing = torch._C._is_tracing
+
 Method = TypeVar("Method", bound=Callable[..., object])
 
 
@@ -81,7 +84,7 @@ def recorded(X: Tensor) -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        or _is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or X.is_meta
         or type(X) not in (Tensor, nn.Parameter)
