@@ -13,6 +13,9 @@ from .entry import PLAIN
 from .sharing import parts_of
 
 
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+
+
 class Snapshot:
     """Put maps back, bit for bit, when the block fails."""
 
@@ -22,17 +25,18 @@ class Snapshot:
     def __enter__(self) -> None:
         """Copy what may move: attributes, registries and tensors."""
         self._attributes = [part.__dict__.copy() for part in self._parts]
-        self._registries: list[tuple[dict[str, Any], dict[str, Any]]] = [
-            (registry, registry.copy())
-            for part in self._parts
-            for registry in (part._parameters, part._buffers, part._modules)
-        ]
-        self._tensors = [
-            (tensor, tensor.detach().clone())
-            for registry, _ in self._registries
-            for tensor in registry.values()
-            if isinstance(tensor, Tensor)
-        ]
+        self._registries: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._tensors: list[tuple[Tensor, Tensor]] = []
+        for state in self._attributes:
+            for name in _REGISTRIES:
+                registry = state[name]
+                self._registries.append((registry, registry.copy()))
+                if registry:
+                    self._tensors += [
+                        (tensor, tensor.detach().clone())
+                        for tensor in registry.values()
+                        if isinstance(tensor, Tensor)
+                    ]
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Put everything back if the block failed."""
