@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from .entry import PLAIN
 from .sharing import parts_of
 
-
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
