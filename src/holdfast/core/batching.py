@@ -19,6 +19,7 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from ..linalg.memory import keep_freed_memory
 from .calling import GLOBAL_HOOKS, GLOBAL_PRE_HOOKS, is_unhooked
 from .chain import ParametrizationList
 from .entry import Entry, autocast_of, trackable
@@ -28,7 +29,6 @@ from .sharing import Notes, claim
 from .stacking import (
     Rows,
     batched,
-    keep_freed_memory,
     keeping,
     rows_of,
     stacked,

@@ -8,7 +8,6 @@ Note [Backward passes of a batch]
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -24,9 +23,6 @@ from .torch_state import gradients
 # What an `Entry` has of the tensors of a chain
 Row = tuple[tuple[Registry, str, Tensor, int, bool], ...]
 Rows = list[Row]
-
-# Blocks of so many bytes come from the heap, where twice as many may lie free.
-_KEPT = 2**24
 
 
 def rows_of(kinds: Sequence[Kind]) -> Rows | None:
@@ -65,16 +61,6 @@ def stacked(rows: Rows) -> list[Tensor] | None:
         except RuntimeError:  # the same, in shape or device
             return None
     return stacks
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory that a step frees for the next one.
-
-    It returns the top of its heap to the system when twice the largest block so far is
-    free there, and the next step pays for each page anew: up to a tenth of its time.
-    """
-    torch.empty(_KEPT, dtype=torch.uint8, device="cpu")  # nothing is written to it
 
 
 def batched(kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:

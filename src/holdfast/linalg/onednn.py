@@ -20,6 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .memory import keep_freed_memory
 from .tracing import linear_pointwise, traced
 
 # As far along the inner dimension as MKL adds at once.
@@ -83,6 +84,7 @@ def sum_of_products(C: Tensor | None, A: Tensor, B: Tensor) -> Tensor:
         Cs = [None] * len(A) if C is None else C.expand(*A.shape[:-1], B.shape[-1])
         each = zip(Cs, A, B, strict=True)
         return torch.stack([sum_of_products(*matrices) for matrices in each])
+    keep_freed_memory()  # every piece has a sum of its own
     total, inner = C, A.shape[-1]
     length = -(-inner // -(-inner // _PIECE))
     for start in range(0, inner, length):
