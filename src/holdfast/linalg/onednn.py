@@ -52,7 +52,9 @@ def quicker(A: Tensor, B: Tensor) -> bool:
         >>> quicker(torch.ones(2, 2), torch.ones(2, 2))
         False
     """
-    if not _HALF_IDLE or A.ndim != B.ndim or A.ndim not in (2, 3):
+    if not _HALF_IDLE or A.numel() * B.shape[-1] < _LEAST:  # small ones pay for this
+        return False
+    if A.ndim != B.ndim or A.ndim not in (2, 3):
         return False
     *batch, rows, inner = A.shape
     return (
