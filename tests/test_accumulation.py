@@ -531,6 +531,35 @@ def test_a_change_that_moves_no_version_is_not_lost_silently(how, before):
     halved(first=True)
 
 
+CHANGES = UNRECORDED | {
+    "clipped": lambda p: nn.utils.clip_grad_norm_([p], 1e-3),
+    "scaled": lambda p: p.grad.mul_(0.5),
+}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_change_between_micro_batches_is_not_lost_silently(how, before):
+    torch.manual_seed(0)
+    model = holdfast.weight_norm(nn.Linear(4, 4))
+    if before:
+        loss_of(model, torch.randn(2, 4)).backward()
+
+    def changed(*, first: bool) -> None:
+        with holdfast.accumulate(model) as waiting:
+            loss_of(model, torch.randn(2, 4)).backward()
+            if first:
+                waiting.flush()
+            for p in model.parameters():
+                CHANGES[how](p)
+            loss_of(model, torch.randn(2, 4)).backward()
+
+    with pytest.raises(RuntimeError, match=r"Call `flush\(\)` of the scope first"):
+        changed(first=False)
+    model.zero_grad()
+    changed(first=True)
+
+
 LOOKS = {
     "norm": lambda p: p.grad.norm(),
     "several": lambda p: nn.utils.get_total_norm([p.grad]),

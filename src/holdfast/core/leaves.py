@@ -148,6 +148,7 @@ class Waiting:
     def arrive(self) -> None:
         """Make ready for a gradient, which is not yet in its leaf."""
         self.forget_if_zeroed()
+        self.refuse_early()  # the marks that tell it are replaced
         own = {id(mark.grad) for mark in self.marks if mark.own}
         known = {id(mark.original) for mark in self.marks}  # some are frozen since
         self.marks = [
