@@ -230,6 +230,33 @@ def test_the_whole_catalogue_loads_nothing_heavy(tmp_path):
     assert not heavy(loaded)
 
 
+WITHOUT_VALUES = {
+    "meta": "torch.device('meta')",
+    "fake": "torch._subclasses.FakeTensorMode()",
+}
+
+
+@pytest.mark.parametrize("mode", WITHOUT_VALUES)
+def test_what_is_loaded_where_tensors_lack_values_is_of_use_elsewhere(mode, tmp_path):
+    code = (
+        "import torch, torch._subclasses\n"
+        f"with {WITHOUT_VALUES[mode]}:\n"
+        "    import holdfast\n"
+        "    holdfast.weight_norm(torch.nn.Linear(2, 2))\n"
+        "layer, same = torch.nn.Linear(2, 2), torch.nn.Identity()\n"
+        "holdfast.register_parametrization(layer, 'weight', same)\n"
+        "print(layer.parametrizations.weight.moved)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0.0\n", "")
+
+
 def test_the_laws_are_loaded_by_those_who_ask(tmp_path):
     assert "holdfast.testing" not in newly_loaded("import holdfast", tmp_path)
     loaded = newly_loaded("import holdfast.testing", tmp_path)

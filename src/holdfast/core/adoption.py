@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _TINY = torch.finfo(torch.float32).tiny
 
-# How far a value has moved that is what it was, and its norm or any other
-UNMOVED = torch.zeros(()), torch.ones(())
+# How far a value has moved that is what it was, and its norm or any other; no tensors,
+# which would be made on whatever device or in whatever mode this is imported
+UNMOVED = 0.0, 1.0
 
 
 def adopt(chain: ParametrizationList, original: Tensor, where: Where) -> None:
@@ -50,7 +51,7 @@ def adopt(chain: ParametrizationList, original: Tensor, where: Where) -> None:
                 chain._register(f"original{i}", like(original, tensor))
 
 
-def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
     """Return ``||new - old||`` and ``||old||``."""
     comparable = new.is_cpu and type(new) in PLAIN and new.dtype == old.dtype
     if comparable and torch.equal(new, old):
@@ -58,7 +59,7 @@ def distance(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     norm = torch.linalg.vector_norm
     numbers = old.is_floating_point() or old.is_complex()
     if new.shape != old.shape or (new.dtype != old.dtype and not numbers):
-        return torch.tensor(float("nan")), torch.ones(())
+        return float("nan"), 1.0
     if not numbers:  # codes, or a mask
         new, old = double(new), double(old)
     return norm(new - old), norm(old)

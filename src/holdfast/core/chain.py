@@ -61,7 +61,7 @@ class ParametrizationList(EpochList):
     outside: Outside | None
     order: tuple[str, ...]
     shape: torch.Size
-    _moved: tuple[Tensor, Tensor]
+    _moved: tuple[Tensor, Tensor] | tuple[float, float]
     _shared: bool  # with a shallow copy of the module
 
     def __init__(
