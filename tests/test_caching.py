@@ -901,6 +901,21 @@ def test_C6_leaving_frees_every_tensor(fail: bool) -> None:
     assert_no_scope(layer)
 
 
+def test_C6_a_scope_that_is_freed_open_keeps_nothing() -> None:
+    layer = sine_layer()
+    scope = holdfast.cached(layer)
+    scope.__enter__()
+    value = weakref.ref(layer.weight)
+    chain = weakref.ref(layer.parametrizations.weight)
+    assert value() is not None
+    del scope
+    assert value() is None
+    assert_no_scope(layer)
+    del layer
+    gc.collect()
+    assert chain() is None
+
+
 def test_C6_leaving_frees_the_graph() -> None:
     layer = nn.Linear(3, 3)
     link = Traced()

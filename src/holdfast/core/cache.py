@@ -24,7 +24,7 @@ from .entry import Entry, noted, trackable
 from .leaves import Leaves, at_home, brought, unwatched
 from .lost_writes import Handed, note_of_write, warn_of_lost_write
 from .memo import remembered
-from .scope import Scope, innermost, open_scopes, suspendable_frame
+from .scope import Scope, innermost, leave_closed, open_scopes, suspendable_frame
 from .torch_state import (
     dispatch_modes,
     is_traced,
@@ -275,14 +275,12 @@ class cached(contextlib.ContextDecorator):
         for scopes in vars(self).get("_entered", {}).values():
             for scope in scopes:
                 scope.close()
+            leave_closed()
 
     def _close(self, scope: Scope, thread: int) -> None:
-        """Close a scope that was opened in a thread, and find the one around it."""
+        """Close a scope that was opened in a thread, and go back to the one around."""
         scope.close()
         self._entered[thread].remove(scope)
         if not self._entered[thread]:
             del self._entered[thread]
-        around = innermost.scope
-        while around is not None and not around.open:
-            around = around.parent  # also past scopes that were left out of order
-        innermost.scope = around
+        leave_closed()

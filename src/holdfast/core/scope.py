@@ -122,6 +122,7 @@ class Scope:
         if parent is None or not parent.open or parent.values is not self.values:
             self.values[0].clear()
             self.values[1].clear()
+        self.handed.clear()
         self.frame = self.hooks = None
 
 
@@ -132,6 +133,15 @@ class _Innermost(threading.local):
 
 
 innermost = _Innermost()
+
+
+def leave_closed() -> None:
+    """Go back to a scope that is open, also past those that were left out of order."""
+    scope = innermost.scope
+    while scope is not None and not scope.open:
+        scope = scope.parent
+    innermost.scope = scope
+
 
 # By `id`, in all threads. Where it is empty no read has to look for its thread's.
 open_scopes: set[int] = set()
