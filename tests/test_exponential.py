@@ -899,6 +899,9 @@ def test_mirrored_eigenvalues_are_told_apart(second, gap):
         A = linalg.skew_logarithm(Q)
         assert torch.linalg.matrix_norm(A, 2) <= math.pi + 1e-14
         assert distance(exact(A), Q) < 1e-13
+    batch = torch.stack([unitary, U])
+    mapped = torch.func.vmap(linalg.skew_logarithm)(batch)  # which may not look
+    assert_close(mapped, linalg.skew_logarithm(batch), rtol=0, atol=1e-13)
 
 
 def test_negative_control_one_hermitian_matrix_does_not_tell_mirrored_ones_apart(

@@ -13,6 +13,7 @@ from .cayley import cayley_inverse
 from .orthonormal import orthogonality
 from .precision import double, full_precision
 from .structure import require_square
+from .tracing import traced
 
 
 @full_precision
@@ -111,7 +112,7 @@ def _eigenvectors(W: Tensor) -> tuple[Tensor, Tensor]:
     n = W.shape[-1]
     allowed = n * _MIXED + 2 * n**0.5 * orthogonality(W)
     for angle in _ANGLES[1:]:
-        if W.is_meta or bool((mixed <= allowed).all()):
+        if not traced(W) and bool((mixed <= allowed).all()):
             break
         other, less = _diagonalized(W, angle)
         V = torch.where((less < mixed)[..., None, None], other, V)
