@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +32,28 @@ def test_products_on_tiles_may_be_rounded_outside_alone(tiles, monkeypatch):
     assert not precision.coarse(torch.empty(2, device="meta"))
     monkeypatch.setattr(precision, "_HAS_TILES", False)
     assert not precision.coarse(X), "nothing is switched where nothing rounds"
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends, "fp32_precision"), reason="torch has one setting"
+)
+@pytest.mark.parametrize("own", ["none", "bf16"])
+@pytest.mark.parametrize("backend", ["mkldnn", "cuda"])
+def test_a_setting_for_all_backends_is_followed_after_a_map_as_before(backend, own):
+    matmul = getattr(torch.backends, backend).matmul
+    own = own if backend == "mkldnn" else own.replace("bf16", "ieee")
+    before = torch.backends.fp32_precision, matmul.fp32_precision
+    rounding = precision._Rounding(matmul)
+    try:
+        torch.backends.fp32_precision, matmul.fp32_precision = "tf32", own
+        found = matmul.fp32_precision
+        with rounding.unused(contextlib.nullcontext()):
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == found
+        torch.backends.fp32_precision = "ieee"
+        assert matmul.fp32_precision == ("ieee" if own == "none" else own)
+    finally:
+        torch.backends.fp32_precision, matmul.fp32_precision = before
 
 
 @pytest.mark.parametrize("kind", ["cayley", "matrix_exp"])

@@ -134,7 +134,18 @@ class _Rounding:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
-                    self._set(self._before)
+                    self._restore()
+
+    def _restore(self) -> None:
+        """Leave it to the setting above, `torch.backends.fp32_precision`, if that does.
+
+        What was in force may be from there, and would not follow it any more if it were
+        set here.
+        """
+        if self._exact == "ieee":
+            self._set("none")
+        if self._setting() != self._before:
+            self._set(self._before)
 
     def _setting(self) -> str:
         if self._exact == "ieee":
