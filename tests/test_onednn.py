@@ -12,6 +12,7 @@ from torch.func import vmap
 from torch.testing import assert_close
 
 import holdfast
+from holdfast import linalg
 from holdfast.linalg import onednn, products
 
 pytestmark = pytest.mark.skipif(
@@ -69,6 +70,15 @@ def test_pieces_keep_the_rounding_errors_small(monkeypatch):
     monkeypatch.setattr(onednn, "_PIECE", 1024)
     at_once = error(onednn.sum_of_products(None, A, B), A, B)
     assert in_pieces < 0.75 * at_once
+
+
+def test_a_batch_of_no_matrices(half_idle):
+    X = torch.zeros(0, N, N, requires_grad=True)
+    for function in (linalg.cayley_transform, linalg.skew_exponential):
+        value = function(X - X.mT)
+        assert value.shape == X.shape
+        (gradient,) = torch.autograd.grad(value.sum(), X)
+        assert gradient.shape == X.shape
 
 
 def test_what_is_multiplied_by_onednn(half_idle, monkeypatch):

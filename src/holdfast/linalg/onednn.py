@@ -61,7 +61,7 @@ def quicker(A: Tensor, B: Tensor) -> bool:
         rows * min(inner, _PIECE) * B.shape[-1] >= _LEAST
         and A.dtype == B.dtype == torch.float32
         and A.device.type == "cpu"
-        and batch == [*B.shape[:-2]]
+        and batch == [*B.shape[:-2]] != [0]
         and torch.backends.mkldnn.enabled
         and not torch.is_grad_enabled()
         and not (traced(A) or traced(B))
