@@ -123,6 +123,8 @@ def test_products_are_the_same_by_either_library(batch, half_idle, monkeypatch):
             (products.add_product(C, A, B), C + A @ B),
             (products.add_product(C, A, B, alpha=-2, beta=3), 3 * C - 2 * A @ B),
             (products.add_product(C[..., :1], A, B), C[..., :1] + A @ B),
+            (products.add_product(C[..., :1], A, B, alpha=2), C[..., :1] + 2 * A @ B),
+            (products.add_product(C[..., :1, :], A, B), C[..., :1, :] + A @ B),
             (products.scaled_product(A, B, 0.5), A @ B / 2),
             (products.accumulate_product(C.clone(), A, B), C + A @ B),
         ):

@@ -82,8 +82,9 @@ def sum_of_products(C: Tensor | None, A: Tensor, B: Tensor) -> Tensor:
         tensor([[1., 1.],
                 [1., 1.]])
     """
+    C = None if C is None else C.expand(*A.shape[:-1], B.shape[-1])
     if A.ndim == 3:
-        Cs = [None] * len(A) if C is None else C.expand(*A.shape[:-1], B.shape[-1])
+        Cs = [None] * len(A) if C is None else C
         each = zip(Cs, A, B, strict=True)
         return torch.stack([sum_of_products(*matrices) for matrices in each])
     keep_freed_memory()  # every piece has a sum of its own
