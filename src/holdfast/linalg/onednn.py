@@ -3,9 +3,9 @@ r"""Products by oneDNN, where those of torch leave half of the processor idle.
 Note [Registers]
     Torch multiplies matrices in float32 with MKL, which computes with 256 bits on the
     processors of AMD, also where they have 512. oneDNN, which is in torch as well, for
-    compiled linear layers, uses all of them: on a Zen 5 it takes 0.75 of MKL's time at
-    144 x 144, 0.6 at 192 x 192 and half from 384 x 384 on. For smaller ones the call is
-    too expensive.
+    compiled linear layers, uses all of them: on a Zen 5 it takes 0.6 of MKL's time from
+    192 x 192 on, and half from 384 x 384 on. Smaller products gain less than the change
+    from one library to the other costs.
 
     It would add along the whole of the inner dimension, and its rounding errors exceed
     MKL's by 1.7 at length 512. So it gets pieces of the length that MKL adds at once,
@@ -27,7 +27,7 @@ from .tracing import linear_pointwise, traced
 _PIECE = 192
 
 # So many multiplications are worth it, in a piece.
-_LEAST = 3 * 10**6
+_LEAST = 8 * 10**6
 
 
 def _half_idle() -> bool:

@@ -20,8 +20,9 @@ _Result = TypeVar("_Result")
 # From this size on a value is looked at, and may be off by so many roundings.
 _SIZE, _ROUNDINGS = 64, 25.0
 
-# After so many steps of the power method that many show.
-_STEPS, _SEEN = 3, 18.0
+# That many show after two steps of the power method, or three for more than so many
+# columns, of which a start has less.
+_SEEN, _MORE = 18.0, 128
 
 
 def repaired(D: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def _far_from_unitary(Q: Tensor) -> bool:
     if Q.device.type != "cpu" or recorded(Q):
         return False
     x = before = random_signs(Q.shape[-1], 1, Q.dtype).expand(*Q.shape[:-2], -1, -1)
-    for _ in range(_STEPS):
+    for _ in range(2 if Q.shape[-1] <= _MORE else 3):
         before, x = x, add_product(x, Q.mH, Q @ x, beta=-1)
     limit = _SEEN * torch.finfo(Q.dtype).eps * torch.linalg.vector_norm(before, dim=-2)
     return bool((torch.linalg.vector_norm(x, dim=-2) > limit).any())
