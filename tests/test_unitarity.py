@@ -39,7 +39,7 @@ def of_rank_two(n: int) -> torch.Tensor:
 
 
 STRUCTURED = [corner, blocks, alternating, last_row, of_rank_two]
-SIZES = [1.0, 3.0, 5.0, 20.0, 100.0]
+SIZES = [3.0, 5.0, 20.0]
 
 
 def scaled(L: torch.Tensor, size: float, dtype=torch.float32) -> torch.Tensor:
