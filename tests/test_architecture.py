@@ -200,14 +200,20 @@ def newly_loaded(statement: str, folder: Path) -> set[str]:
         "import sys, torch\nbefore = set(sys.modules)\n"
         f"{statement}\nprint(*sorted(set(sys.modules) - before))"
     )
-    done = subprocess.run(
+    done = in_another_process(code, folder)
+    done.check_returncode()
+    return set(done.stdout.split())
+
+
+def in_another_process(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code where nothing is imported yet."""
+    return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    return set(done.stdout.split())
 
 
 def heavy(loaded: set[str]) -> set[str]:
@@ -247,13 +253,7 @@ def test_what_is_loaded_where_tensors_lack_values_is_of_use_elsewhere(mode, tmp_
         "holdfast.register_parametrization(layer, 'weight', same)\n"
         "print(layer.parametrizations.weight.moved)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_another_process(code, tmp_path)
     assert (done.stdout, done.stderr) == ("0.0\n", "")
 
 

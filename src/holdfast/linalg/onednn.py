@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .memory import keep_freed_memory
+from .precision import PROCESSOR
 from .tracing import linear_pointwise, traced
 
 # As far along the inner dimension as MKL adds at once.
@@ -34,9 +35,8 @@ def _half_idle() -> bool:
     """Tell whether the processor has registers that MKL does not use."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
-    processor = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
-    name = str(processor.get("cpu_name", ""))
-    return name.startswith("AMD") and bool(processor.get("avx512_f"))
+    name = str(PROCESSOR.get("cpu_name", ""))
+    return name.startswith("AMD") and bool(PROCESSOR.get("avx512_f"))
 
 
 _HALF_IDLE = _half_idle()

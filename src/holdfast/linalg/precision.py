@@ -163,9 +163,11 @@ _tensor_cores = _Rounding(torch.backends.cuda.matmul)
 _of_cpu: Any = getattr(torch.backends.mkldnn, "matmul", None)
 _tiles = _tensor_cores if _of_cpu is None else _Rounding(_of_cpu)
 
-# Older torch does not tell, and other architectures may round without tiles.
-_processor = getattr(torch.cpu, "get_capabilities", dict)()
-_HAS_TILES = bool(_processor.get("amx_bf16", True))
+# What the processor can do; torch 2.6 does not tell.
+PROCESSOR: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+
+# Other architectures may round without tiles.
+_HAS_TILES = bool(PROCESSOR.get("amx_bf16", True))
 
 
 def _rounding(X: Tensor) -> _Rounding | None:
@@ -201,18 +203,26 @@ def full_precision(
                 return computed(*args, **kwargs)
         if first.dtype not in _HALF_TYPES:
             return function(*args, **kwargs)
-        widened: Any = [_cast(x, _HALF_TYPES, torch.float32) for x in args]
-        return _cast(function(*widened, **kwargs), (torch.float32,), first.dtype)
+        widened: Any = [cast_all(x, _HALF_TYPES, torch.float32) for x in args]
+        return cast_all(function(*widened, **kwargs), (torch.float32,), first.dtype)
 
     return computed
 
 
-def _cast(value: Any, before: tuple[torch.dtype, ...], after: torch.dtype) -> Any:  # noqa: ANN401
-    """Cast a tensor, or those of a tuple or list, that have one of the given types."""
+def cast_all(value: Any, before: tuple[torch.dtype, ...], after: torch.dtype) -> Any:  # noqa: ANN401
+    """Cast a tensor, or those of a tuple or list, that have one of the given types.
+
+    Example:
+        >>> import torch
+        >>> X, Y = torch.zeros(2), torch.zeros(2, dtype=torch.int8)
+        >>> X, Y = cast_all((X, Y), (torch.float32,), torch.float64)
+        >>> X.dtype, Y.dtype
+        (torch.float64, torch.int8)
+    """
     if isinstance(value, list):
-        return [_cast(x, before, after) for x in value]
+        return [cast_all(x, before, after) for x in value]
     if isinstance(value, tuple):
-        return tuple(_cast(x, before, after) for x in value)
+        return tuple(cast_all(x, before, after) for x in value)
     if isinstance(value, Tensor) and value.dtype in before:
         return value.to(after)
     return value

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .inverse import random_signs
-from .precision import double
+from .precision import cast_all
 from .products import add_product
 from .tracing import recorded
 
@@ -62,22 +62,15 @@ def settled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Re
         Q = _first(found)
         if not _far_from_unitary(Q):
             return found
-        wide: Any = _cast(args, Q.dtype, double)
-        again = function(*wide, **kwargs)
-        return _cast(again, double(Q).dtype, lambda X: X.to(Q.dtype))
+        wide = torch.complex128 if Q.is_complex() else torch.float64
+        again = function(*cast_all(args, (Q.dtype,), wide), **kwargs)
+        return cast_all(again, (wide,), Q.dtype)
 
     return computed
 
 
 def _first(found: Any) -> Tensor:  # noqa: ANN401
     return found[0] if isinstance(found, tuple) else found
-
-
-def _cast(value: Any, dtype: torch.dtype, to: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401
-    """Cast a tensor, or those of a tuple, that has a type."""
-    if isinstance(value, tuple):
-        return tuple(_cast(x, dtype, to) for x in value)
-    return to(value) if getattr(value, "dtype", None) == dtype else value
 
 
 def _far_from_unitary(Q: Tensor) -> bool:
